@@ -1,0 +1,101 @@
+"""Which models the chain is built from, and what identifies its results."""
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from s3pot.alignment import AlignmentMode
+from s3pot.config import to_mapping
+from s3pot.embedded import (
+    device_of,
+    file_hash,
+    load_generator,
+    load_nano_sam,
+    load_parser,
+    load_weights,
+    read_metadata,
+    weights_path,
+)
+from s3pot.head.reweighter import PromptReweighter, ReweighterConfig
+from s3pot.prefix import FrozenPrefix, PrefixConfig
+from s3pot.sam.promptable import PromptableSam
+from s3pot.sam.sizes import SamName, build_sam
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChainConfig:
+    """Models and frozen stages.
+
+    Attributes:
+        sam: SAM size; `nano` is embedded, the others need `sam_checkpoint`.
+        sam_checkpoint: official checkpoint of segment-anything for vit_b, vit_l or vit_h; none for nano.
+        enhance_point_only: leave IoU and mask tokens out of the feature enhancement (an ablation).
+        alignment: `detect` finds the face in a photograph, `none` takes pictures as aligned faces.
+        device: auto, cpu, cuda or cuda:N.
+        prefix: what the frozen prefix does.
+    """
+
+    sam: SamName = "nano"
+    sam_checkpoint: Path | None = None
+    enhance_point_only: bool = False
+    alignment: AlignmentMode = "detect"
+    device: str = "auto"
+    prefix: PrefixConfig = field(default_factory=PrefixConfig)
+
+    def __post_init__(self) -> None:
+        """Check that a checkpoint is named exactly when one is needed."""
+        if self.sam != "nano" and self.sam_checkpoint is None:
+            raise ValueError(f"sam_checkpoint must name the official checkpoint of {self.sam}, got none")
+        if self.sam == "nano" and self.sam_checkpoint is not None:
+            raise ValueError("sam_checkpoint is for vit_b, vit_l and vit_h; the nano SAM is embedded")
+
+
+def load_sam(config: ChainConfig) -> PromptableSam:
+    """Load the configured SAM, frozen, on the configured device.
+
+    Raises:
+        FileNotFoundError: if an official checkpoint is not there.
+        RuntimeError: if it does not fit the size.
+    """
+    if config.sam_checkpoint is None:
+        sam = load_nano_sam(enhance_point_only=config.enhance_point_only)
+    else:
+        stock = build_sam(config.sam)
+        stock.load_state_dict(torch.load(config.sam_checkpoint, map_location="cpu", weights_only=True))
+        sam = PromptableSam(stock.requires_grad_(False), enhance_point_only=config.enhance_point_only)
+    return sam.to(device_of(config.device)).eval()
+
+
+def load_prefix(config: ChainConfig) -> FrozenPrefix:
+    """Load parser, generator and SAM and assemble the frozen prefix."""
+    device = device_of(config.device)
+    return FrozenPrefix(load_parser().to(device), load_generator().to(device), load_sam(config), config.prefix)
+
+
+def load_reweighter(path: Path, device: torch.device | str = "cpu") -> PromptReweighter:
+    """Load a trained reweighter written by `save_weights`; its file says how it is built.
+
+    Raises:
+        WeightsError: if it is unreadable or does not fit.
+    """
+    config = read_reweighter_config(path)
+    reweighter = PromptReweighter(config)
+    load_weights(reweighter, path)
+    return reweighter.to(device)
+
+
+def read_reweighter_config(path: Path) -> ReweighterConfig:
+    """Read the form of a stored reweighter from the metadata of its file."""
+    return ReweighterConfig(**json.loads(read_metadata(path)["reweighter"]))
+
+
+def chain_identity(config: ChainConfig) -> str:
+    """Hash what decides the frozen prefix's output: its configuration and the weights; the device does not count."""
+    mapping = to_mapping(config)
+    mapping.pop("device")
+    sam = config.sam_checkpoint or weights_path("nano_sam")
+    mapping["weights"] = [file_hash(path) for path in (weights_path("parser"), weights_path("generator"), sam)]
+    return hashlib.sha256(json.dumps(mapping, sort_keys=True, default=str).encode()).hexdigest()[:16]

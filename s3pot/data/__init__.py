@@ -1,0 +1,1 @@
+"""Datasets: face collections on disk and the folds that keep them apart."""

@@ -1,0 +1,160 @@
+"""The embedded models: where their weights lie, how they are written and loaded [design 7].
+
+Weights are fp16 safetensors below `s3pot/weights/`, or in the folder that `$S3POT_WEIGHTS` names. They are derived from
+research-only data and carry a licence of their own, shown once when they are first loaded; the code works without them.
+"""
+
+import hashlib
+import logging
+import os
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from s3pot.parsing.network import FaceParser
+from s3pot.reference.generator import ReferenceGenerator
+from s3pot.sam.promptable import PromptableSam
+from s3pot.sam.sizes import build_sam
+
+Part = Literal["parser", "nano_sam", "generator", "reweighter"]
+
+_FILES: dict[str, str] = {
+    "parser": "face_parser.safetensors",
+    "nano_sam": "nano_sam.safetensors",
+    "generator": "reference_generator.safetensors",
+    "reweighter": "reweighter.safetensors",
+}
+_log = logging.getLogger(__name__)
+
+
+class WeightsError(RuntimeError):
+    """Weights are missing or do not fit the model; the message names the file and the fix."""
+
+
+def weights_folder() -> Path:
+    """Return `$S3POT_WEIGHTS`, or the folder inside the package."""
+    configured = os.environ.get("S3POT_WEIGHTS")
+    return Path(configured) if configured else Path(__file__).parent / "weights"
+
+
+def weights_path(part: Part) -> Path:
+    """Return the file of a part, checked to exist.
+
+    Raises:
+        WeightsError: if it does not.
+    """
+    path = weights_folder() / _FILES[part]
+    if not path.is_file():
+        raise WeightsError(
+            f"{path}: the embedded {part} weights are missing. Reinstall the package, or set S3POT_WEIGHTS to a folder "
+            f"that holds {_FILES[part]}, or train it: python ray_jobs/pretrain.py {part} --help"
+        )
+    return path
+
+
+def save_weights(model: nn.Module, path: Path, metadata: dict[str, str]) -> None:
+    """Write floating-point tensors as fp16 (integers as they are), atomically."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tensors = {
+        name: (tensor.half() if tensor.dtype.is_floating_point else tensor).contiguous().cpu()
+        for name, tensor in model.state_dict().items()
+    }
+    part = path.with_suffix(".part")
+    save_file(tensors, part, metadata=metadata)
+    os.replace(part, path)
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """Read the metadata of a safetensors file.
+
+    Raises:
+        WeightsError: if the file is unreadable or carries none.
+    """
+    try:
+        with safe_open(path, framework="pt") as opened:
+            metadata = opened.metadata()
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(f"{path}: not a readable safetensors file ({error})") from error
+    if not metadata:
+        raise WeightsError(f"{path}: carries no metadata: was it written by s3pot?")
+    return dict(metadata)
+
+
+def load_weights(model: nn.Module, path: Path) -> nn.Module:
+    """Load a safetensors file into a model of the same names and shapes; fp16 becomes the model's dtype.
+
+    Raises:
+        WeightsError: if the file is unreadable or an entry is missing, unexpected or of another shape.
+    """
+    try:
+        with safe_open(path, framework="pt") as opened:
+            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (not a mapping)
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(f"{path}: not a readable safetensors file ({error})") from error
+    expected = model.state_dict()
+    missing, unexpected = sorted(expected.keys() - tensors.keys()), sorted(tensors.keys() - expected.keys())
+    misshaped = sorted(name for name in expected.keys() & tensors.keys() if expected[name].shape != tensors[name].shape)
+    if missing or unexpected or misshaped:
+        raise WeightsError(
+            f"{path}: does not fit {type(model).__name__}: {len(missing)} missing {missing[:3]}, "
+            f"{len(unexpected)} unexpected {unexpected[:3]}, {len(misshaped)} of another shape {misshaped[:3]}"
+        )
+    model.load_state_dict(tensors)
+    return model.eval().requires_grad_(False)
+
+
+def load_parser(path: Path | None = None) -> FaceParser:
+    """Load the embedded face parser, frozen."""
+    _show_licence()
+    parser = FaceParser()
+    load_weights(parser, path or weights_path("parser"))
+    return parser
+
+
+def load_generator(path: Path | None = None) -> ReferenceGenerator:
+    """Load the embedded reference generator, frozen."""
+    _show_licence()
+    generator = ReferenceGenerator()
+    load_weights(generator, path or weights_path("generator"))
+    return generator
+
+
+def load_nano_sam(path: Path | None = None, *, enhance_point_only: bool = False) -> PromptableSam:
+    """Load the embedded nano SAM, frozen."""
+    _show_licence()
+    sam = build_sam("nano")
+    load_weights(sam, path or weights_path("nano_sam"))
+    return PromptableSam(sam, enhance_point_only=enhance_point_only)
+
+
+@cache
+def file_hash(path: Path) -> str:
+    """Return the first 16 hex digits of a file's SHA-256: the identity of its weights."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+
+
+@cache
+def _show_licence() -> None:
+    _log.warning(
+        "S3POT embedded weights are derived from research-only data: non-commercial research use, see %s",
+        weights_folder() / "WEIGHTS_LICENSE",
+    )
+
+
+def device_of(name: str) -> torch.device:
+    """Resolve "auto" to cuda when there is one, else cpu.
+
+    Raises:
+        ValueError: for a device that is not there.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(name)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device {name!r} was asked for, but PyTorch sees no CUDA device: use device=cpu or auto")
+    return device

@@ -1,0 +1,212 @@
+"""The frozen prefix: everything before the reweighter, computed once per image [design 3].
+
+    aligned picture -> parsing -> completed parsing -> reference
+                    -> image tokens, reference tokens -> initial prompt -> enhanced tokens -> occlusion and face prompts
+
+Frames: an aligned picture has its long side equal to the working size; parsing, reference and masks share its frame. It is
+padded at the bottom and right for the networks, and tokens in padding take no part.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int64, UInt8
+from torch import Tensor
+
+from s3pot.head.records import PromptRecord
+from s3pot.matching.selector import SelectorConfig, select_prompts
+from s3pot.matching.similarity import InitialPromptStrategy, face_tokens, initial_prompt, placewise_similarity
+from s3pot.parsing.classes import face_mask
+from s3pot.parsing.completion import FaceCompletion, complete_parsing
+from s3pot.parsing.network import PARSER_SIZE, FaceParser, parse_faces
+from s3pot.reference.generator import ReferenceGenerator, generate_references
+from s3pot.sam.promptable import PromptableSam
+from s3pot.seeding import torch_generator
+
+Status = Literal["ok", "no_face", "no_occlusion_prompts", "no_face_prompts"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrefixConfig:
+    """What the frozen prefix does.
+
+    Attributes:
+        face_completion: how the parsing is completed before generation; `none` is the paper.
+        feature_enhancement: contrast enhanced tokens (paper) rather than image tokens.
+        initial_prompt: which face token is p_i; the paper takes the most similar one.
+        selector: how prompts are chosen.
+        seed: of the random initial prompt.
+    """
+
+    face_completion: FaceCompletion = "parser"
+    feature_enhancement: bool = True
+    initial_prompt: InitialPromptStrategy = "most_similar"
+    selector: SelectorConfig = field(default_factory=SelectorConfig)
+    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PrefixResult:
+    """All stages of one image.
+
+    Attributes:
+        id: image id.
+        status: "ok", or what is missing; an empty prompt set is a result, not an error [design 5.13].
+        parsing: (H, W) uint8 completed parsing.
+        face_mask: (H, W) bool, M_f.
+        reference: (H, W, 3) uint8.
+        image_tokens: (C, h, w) float32.
+        reference_tokens: (C, h, w) float32.
+        similarity: (h*w,) float32 cosine of the contrasted tokens, place by place.
+        initial_prompt: id of p_i; None without a face.
+        occlusion_prompts: ids, positive.
+        face_prompts: ids, negative.
+    """
+
+    id: str
+    status: Status
+    parsing: UInt8[np.ndarray, "h w"]
+    face_mask: Bool[np.ndarray, "h w"]
+    reference: UInt8[np.ndarray, "h w 3"]
+    image_tokens: Float[Tensor, "c th tw"]
+    reference_tokens: Float[Tensor, "c th tw"]
+    similarity: Float[Tensor, " t"]
+    initial_prompt: int | None
+    occlusion_prompts: Int64[Tensor, " o"]
+    face_prompts: Int64[Tensor, " n"]
+
+    def record(self) -> PromptRecord:
+        """Return what the head needs."""
+        return PromptRecord(
+            id=self.id,
+            image_tokens=self.image_tokens,
+            occlusion_prompts=self.occlusion_prompts,
+            face_prompts=self.face_prompts,
+        )
+
+
+class FrozenPrefix:
+    """Parser, generator and SAM, run as one batch.
+
+    Args:
+        parser: face parser.
+        generator: reference generator.
+        sam: promptable SAM, on the same device.
+        config: what to do.
+    """
+
+    def __init__(
+        self, parser: FaceParser, generator: ReferenceGenerator, sam: PromptableSam, config: PrefixConfig
+    ) -> None:
+        self.parser, self.generator, self.sam, self.config = parser, generator, sam, config
+        # Parser and generator work at their own size; SAM's stock preprocessing resizes to its model frame.
+        self.size = PARSER_SIZE
+
+    def run(
+        self,
+        images: Sequence[UInt8[np.ndarray, "_ _ 3"]],
+        ids: Sequence[str],
+        *,
+        parsings: Sequence[UInt8[np.ndarray, "_ _"]] | None = None,
+        references: Sequence[UInt8[np.ndarray, "_ _ 3"]] | None = None,
+    ) -> list[PrefixResult]:
+        """Run the prefix over aligned pictures.
+
+        Args:
+            images: (H, W, 3) uint8 RGB, long side equal to the working size.
+            ids: image ids.
+            parsings: completed parsings to use instead of the parser's (a label, an oracle).
+            references: references to use instead of the generator's (precomputed, or the clean image as an oracle).
+
+        Raises:
+            ValueError: if a picture has another size.
+        """
+        for image, image_id in zip(images, ids, strict=True):
+            if max(image.shape[:2]) != self.size:
+                raise ValueError(f"{image_id}: an aligned picture has a long side of {self.size}, got {image.shape}")
+        with torch.no_grad():
+            if parsings is None:
+                parsings = self._parse(images)
+            if references is None:
+                references = self._generate(images, parsings)
+            return self._contrast(images, ids, parsings, references)
+
+    def _parse(self, images: Sequence[np.ndarray]) -> list[UInt8[np.ndarray, "_ _"]]:
+        labels = parse_faces(self.parser, self._pixels(images)).cpu().numpy()
+        cropped = [row[: image.shape[0], : image.shape[1]] for row, image in zip(labels, images, strict=True)]
+        return [complete_parsing(np.ascontiguousarray(row), self.config.face_completion) for row in cropped]
+
+    def _generate(
+        self, images: Sequence[np.ndarray], parsings: Sequence[np.ndarray]
+    ) -> list[UInt8[np.ndarray, "_ _ 3"]]:
+        labels = torch.from_numpy(np.stack([self._pad(parsing) for parsing in parsings])).to(self.sam.device)
+        drawn = generate_references(self.generator, self._pixels(images), labels).cpu().numpy()
+        return [
+            np.ascontiguousarray(row[: image.shape[0], : image.shape[1]])
+            for row, image in zip(drawn, images, strict=True)
+        ]
+
+    def _contrast(
+        self,
+        images: Sequence[np.ndarray],
+        ids: Sequence[str],
+        parsings: Sequence[np.ndarray],
+        references: Sequence[np.ndarray],
+    ) -> list[PrefixResult]:
+        image_tokens, valid = self.sam.encode(images)
+        reference_tokens, _ = self.sam.encode(references)
+        masks = [face_mask(parsing) for parsing in parsings]
+        padded = torch.from_numpy(np.stack([self._pad(mask) for mask in masks]))
+        in_face = face_tokens(padded, self.sam.token_grid).to(valid.device) & valid
+        raw = placewise_similarity(image_tokens, reference_tokens, valid)
+        initial = [
+            initial_prompt(
+                raw[row],
+                in_face[row],
+                valid[row],
+                self.config.initial_prompt,
+                torch_generator(self.config.seed, "initial_prompt", image_id),
+            )
+            for row, image_id in enumerate(ids)
+        ]
+        contrasted = (image_tokens, reference_tokens)
+        if self.config.feature_enhancement:
+            points = torch.tensor([point or 0 for point in initial], device=image_tokens.device)
+            contrasted = (self.sam.enhance(image_tokens, points), self.sam.enhance(reference_tokens, points))
+        similarity = placewise_similarity(*contrasted, valid)
+        selected = select_prompts(*contrasted, in_face, valid, self.config.selector)
+        return [
+            PrefixResult(
+                id=image_id,
+                status=_status(initial[row], prompts.occlusion_prompts, prompts.face_prompts),
+                parsing=parsings[row],
+                face_mask=masks[row],
+                reference=references[row],
+                image_tokens=image_tokens[row].cpu(),
+                reference_tokens=reference_tokens[row].cpu(),
+                similarity=similarity[row].cpu(),
+                initial_prompt=initial[row],
+                occlusion_prompts=prompts.occlusion_prompts.cpu(),
+                face_prompts=prompts.face_prompts.cpu(),
+            )
+            for row, (image_id, prompts) in enumerate(zip(ids, selected, strict=True))
+        ]
+
+    def _pixels(self, images: Sequence[np.ndarray]) -> Float[Tensor, "b 3 s s"]:
+        stacked = np.stack([self._pad(image) for image in images])
+        return torch.from_numpy(stacked).permute(0, 3, 1, 2).to(self.sam.device).float() / 255.0
+
+    def _pad(self, array: np.ndarray) -> np.ndarray:
+        missing = [(0, self.size - array.shape[0]), (0, self.size - array.shape[1])]
+        return np.pad(array, missing + [(0, 0)] * (array.ndim - 2)) if any(map(any, missing)) else array
+
+
+def _status(initial: int | None, occlusion: Tensor, face: Tensor) -> Status:
+    if initial is None:
+        return "no_face"
+    if occlusion.numel() == 0:
+        return "no_occlusion_prompts"
+    return "ok" if face.numel() else "no_face_prompts"

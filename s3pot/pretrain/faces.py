@@ -1,0 +1,81 @@
+"""Labelled faces in memory, ready to be composited on.
+
+A base is a face with nothing on it: faces whose labels name glasses or a hat are left out, and so is whatever the caller
+excludes by id (real occlusions kept aside, faces somebody looked at and rejected).
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from s3pot.data.folds import Fold, fold_of_face
+from s3pot.images import read_image
+from s3pot.parsing.classes import celebamask_to_12
+
+# CelebAMask-HQ ids of glasses and hat; more than this share of the picture means the face wears one.
+_WORN_IDS, _WORN_SHARE = (3, 14), 0.001
+
+
+@dataclass(frozen=True, kw_only=True)
+class FaceBank:
+    """Faces of one fold.
+
+    Attributes:
+        ids: file stems.
+        images: (N, S, S, 3) uint8 RGB.
+        parsings: (N, S, S) uint8, 12 classes.
+    """
+
+    ids: tuple[str, ...]
+    images: UInt8[np.ndarray, "n s s 3"]
+    parsings: UInt8[np.ndarray, "n s s"]
+
+    def __len__(self) -> int:
+        """Return the number of faces."""
+        return len(self.ids)
+
+
+def list_faces(root: Path, fold: Fold | None, exclude: Collection[str] = ()) -> list[str]:
+    """List the ids of usable bases below `root/{images,labels}`.
+
+    Args:
+        root: a CelebAMask-HQ split with merged label maps.
+        fold: keep only this fold; None keeps all (`val`).
+        exclude: ids to leave out.
+
+    Raises:
+        FileNotFoundError: if nothing remains.
+    """
+    stems = sorted(path.stem for path in (root / "images").glob("*.jpg"))
+    wanted = [stem for stem in stems if stem not in exclude and (fold is None or fold_of_face(stem) == fold)]
+    usable = [stem for stem in wanted if not _wears_something(root / "labels" / f"{stem}.png")]
+    if not usable:
+        raise FileNotFoundError(f"no usable faces of fold {fold} in {root}/images/*.jpg with {root}/labels/*.png")
+    return usable
+
+
+def load_faces(root: Path, ids: list[str], size: int = 256) -> FaceBank:
+    """Read faces and labels, shrunk to `size` by area averaging (labels: nearest)."""
+    images = np.empty((len(ids), size, size, 3), dtype=np.uint8)
+    parsings = np.empty((len(ids), size, size), dtype=np.uint8)
+    for row, stem in enumerate(ids):
+        image = read_image(root / "images" / f"{stem}.jpg")
+        images[row] = cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA)
+        labels = celebamask_to_12(_read_labels(root / "labels" / f"{stem}.png"))
+        parsings[row] = cv2.resize(labels, (size, size), interpolation=cv2.INTER_NEAREST_EXACT)
+    return FaceBank(ids=tuple(ids), images=images, parsings=parsings)
+
+
+def _read_labels(path: Path) -> UInt8[np.ndarray, "h w"]:
+    # Palette PNG: the indices are the labels; OpenCV would expand the palette to colours.
+    with Image.open(path) as opened:
+        return np.asarray(opened, dtype=np.uint8)
+
+
+def _wears_something(path: Path) -> bool:
+    return bool(np.isin(_read_labels(path), _WORN_IDS).mean() > _WORN_SHARE)

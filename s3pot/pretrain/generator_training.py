@@ -1,0 +1,72 @@
+"""Training of the reference generator: occluded picture and clean parsing in, clean picture out [design 7, 5.10].
+
+Beside L1 and gradients, the reference is compared with the clean picture in the tokens of the frozen nano SAM: what the
+chain contrasts is tokens, not pixels. Every term treats all places alike whatever lies on them, except that the face
+counts more than its surroundings.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from s3pot.composite.cutouts import Cutout
+from s3pot.pretrain.faces import FaceBank
+from s3pot.pretrain.loop import Batch, Phase, PretrainConfig
+from s3pot.pretrain.parser_training import draw_batch, labels, pictures
+from s3pot.pretrain.sam_training import encode_pixels
+from s3pot.reference.generator import ReferenceGenerator, one_hot_parsing
+from s3pot.sam.promptable import PromptableSam
+
+GENERATOR_SCHEDULE = PretrainConfig(
+    phases=(Phase(size=128, steps=1300, batch=16), Phase(size=256, steps=220, batch=16)), learning_rate=1e-3
+)
+FACE_WEIGHT = 4.0
+TOKEN_WEIGHT = 0.3
+
+
+@dataclass(frozen=True)
+class GeneratorBatches:
+    """Makes batches of occluded and clean pictures with the clean parsing."""
+
+    faces: FaceBank
+    cutouts: Sequence[Cutout]
+    seed: int = 0
+
+    def __call__(self, step: int, phase: Phase) -> Batch:
+        """Return image and clean (B, 3, S, S) float32 in [0, 1], parsing (B, S, S) int64, region (B, 1, S, S)."""
+        samples = draw_batch(self.faces, self.cutouts, step, phase, self.seed, "pretrain/generator", 0.8)
+        return {
+            "image": pictures([sample.image for sample in samples]),
+            "clean": pictures([sample.clean for sample in samples]),
+            "parsing": labels(samples),
+            "region": torch.stack([torch.from_numpy(sample.region) for sample in samples])[:, None].float(),
+        }
+
+
+def generator_loss(generator: ReferenceGenerator, judge: PromptableSam, batch: Batch) -> dict[str, Tensor]:
+    """L1 + gradient difference, the face counting four times, + cosine distance of nano SAM tokens."""
+    clean = batch["clean"]
+    reference = generator(batch["image"], one_hot_parsing(batch["parsing"].to(torch.uint8))).float()
+    weight = 1.0 + (FACE_WEIGHT - 1.0) * batch["region"]
+    weight = weight / weight.mean()
+    pixel = ((reference - clean).abs() * weight).mean()
+    gradient = _gradient_difference(reference - clean, weight)
+    with torch.no_grad():
+        target = encode_pixels(judge, clean * 255.0)
+    tokens = encode_pixels(judge, reference * 255.0)
+    token = 1.0 - functional.cosine_similarity(tokens, target, dim=1).mean()
+    return {
+        "loss": pixel + gradient + TOKEN_WEIGHT * token,
+        "pixel": pixel.detach(),
+        "gradient": gradient.detach(),
+        "token": token.detach(),
+    }
+
+
+def _gradient_difference(difference: Tensor, weight: Tensor) -> Tensor:
+    horizontal = (difference[..., 1:] - difference[..., :-1]).abs() * weight[..., 1:]
+    vertical = (difference[..., 1:, :] - difference[..., :-1, :]).abs() * weight[..., 1:, :]
+    return horizontal.mean() + vertical.mean()

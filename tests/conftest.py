@@ -1,0 +1,74 @@
+"""Fixtures and environment of all tests."""
+
+import os
+import secrets
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+# Before Ray is imported anywhere, and inherited by its workers: no usage reports, no csv/json/tensorboard files per
+# trial, idle OpenMP threads that sleep, and never somebody's real cluster. Ray listens on every network interface, so
+# without a token anyone near could run code here; our own spares the token file Ray would put into the home folder.
+os.environ.pop("RAY_ADDRESS", None)
+for _name, _value in {
+    "RAY_AUTH_MODE": "token",
+    "RAY_AUTH_TOKEN": secrets.token_hex(32),
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "OMP_WAIT_POLICY": "PASSIVE",
+}.items():
+    os.environ.setdefault(_name, _value)
+
+# Every annotated shape and dtype of the library is checked while the tests run. The hook works on import only.
+assert not any(name.partition(".")[0] == "s3pot" for name in sys.modules), "s3pot was imported before the shape checks"
+from jaxtyping import install_import_hook
+
+install_import_hook("s3pot", "beartype.beartype")
+
+import numpy as np
+import pytest
+import torch
+
+torch.set_num_threads(1)  # the tensors of the tests are tiny; threads cost more than they give, and CI has two cores
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """Root of the repository."""
+    return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder of the research-only data, which lies outside the repository; without it the test is skipped."""
+    shared = Path(os.environ.get("S3POT_SHARED", REPOSITORY.parent / "shared"))
+    if not (shared / "data").is_dir():
+        pytest.skip(f"no data at {shared / 'data'}; set S3POT_SHARED to the folder that holds data/")
+    return shared / "data"
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    """A generator with a fixed seed, fresh for each test."""
+    return np.random.default_rng(20240521)
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[dict[str, object]]:
+    """A local Ray cluster of two CPUs without dashboard; yields what `ray.init` knows about it."""
+    import ray
+
+    context = ray.init(
+        address="local",
+        num_cpus=2,
+        include_dashboard=False,
+        log_to_driver=False,
+        configure_logging=False,
+        object_store_memory=256 * 1024**2,
+        # Workers start elsewhere; they import the checked-out code, and functions of test modules by their name.
+        runtime_env={"env_vars": {"PYTHONPATH": str(REPOSITORY)}},
+    )
+    yield dict(context.address_info)
+    ray.shutdown()
