@@ -24,7 +24,7 @@ from s3pot.embedded import load_nano_sam, save_weights
 from s3pot.parsing.network import FaceParser
 from s3pot.pretrain.faces import FaceBank, list_faces, load_faces
 from s3pot.pretrain.generator_training import GENERATOR_SCHEDULE, GeneratorBatches, generator_loss
-from s3pot.pretrain.loop import Batch, BatchMaker, Phase, PretrainConfig, pretrain
+from s3pot.pretrain.loop import BatchMaker, Phase, PretrainConfig, pretrain
 from s3pot.pretrain.parser_training import PARSER_SCHEDULE, ParserBatches, parser_loss
 from s3pot.pretrain.sam_training import SAM_SCHEDULE, SamBatches, load_natural, sam_loss
 from s3pot.reference.generator import ReferenceGenerator

@@ -1,8 +1,8 @@
 """From a photograph to the aligned face crop and back [design 2: frames `original` and `aligned`].
 
-Embedded models expect faces framed as in CelebA-HQ. `detect` finds the face with the LBP cascade that scikit-image ships
-(OpenCV 5 has none any more) and crops a square around it; `none` takes the picture as an aligned face and only resizes it
-by its long side.
+Embedded models expect faces framed as in CelebA-HQ. `detect` finds the face with the LBP cascade that scikit-image
+ships (OpenCV 5 has none any more) and crops a square around it; `none` takes the picture as an aligned face and only
+resizes it by its long side.
 """
 
 from dataclasses import dataclass
@@ -76,27 +76,33 @@ def align_face(image: UInt8[np.ndarray, "h w 3"], mode: AlignmentMode, size: int
 
 
 def to_original_frame(
-    aligned: Float[np.ndarray, "h w"], to_original: Float64[np.ndarray, "2 3"], original_size: tuple[int, int]
+    aligned: Float[np.ndarray, "h w"],
+    to_original: Float64[np.ndarray, "2 3"],
+    original_size: tuple[int, int],
+    *,
+    outside: float = 0.0,
 ) -> Float32[np.ndarray, "height width"]:
-    """Bring a map (logits, probabilities) from the aligned to the original frame.
+    """Bring a map (probabilities, a face mask as 0 and 1) from the aligned to the original frame.
 
     Args:
         aligned: (h, w) values in the aligned frame.
         to_original: of `AlignedFace`.
         original_size: (height, width) of the photograph.
-
-    Returns:
-        (height, width) float32; outside the crop the lowest value of the map, i.e. "not occluded".
+        outside: value where the crop does not reach.
     """
     height, width = original_size
     values = np.ascontiguousarray(aligned, dtype=np.float32)
     if values.shape == original_size and np.allclose(to_original, [[1, 0, 0], [0, 1, 0]]):
         return values
-    lowest = float(values.min())
+    # Half a crop pixel lies between the outermost pixel centres and the edge of the crop: the map goes on there, so
+    # that it does not fade out along the edges of the picture.
     warped = cv2.warpAffine(
-        values, to_original, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=lowest
+        values, to_original, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
     )
-    return np.asarray(warped, dtype=np.float32)
+    reached = cv2.warpAffine(
+        np.ones(values.shape, dtype=np.uint8), to_original, (width, height), flags=cv2.INTER_NEAREST
+    )
+    return np.where(reached > 0, warped, np.float32(outside)).astype(np.float32)
 
 
 def _shrink(image: np.ndarray, size_xy: tuple[int, int]) -> UInt8[np.ndarray, "h w 3"]:

@@ -8,8 +8,9 @@ from pathlib import Path
 import torch
 
 from s3pot.alignment import AlignmentMode
-from s3pot.config import to_mapping
+from s3pot.config import parse, to_mapping
 from s3pot.embedded import (
+    WeightsError,
     device_of,
     file_hash,
     load_generator,
@@ -79,7 +80,7 @@ def load_reweighter(path: Path, device: torch.device | str = "cpu") -> PromptRew
     """Load a trained reweighter written by `save_weights`; its file says how it is built.
 
     Raises:
-        WeightsError: if it is unreadable or does not fit.
+        WeightsError: if it is missing, unreadable, no reweighter, or does not fit.
     """
     config = read_reweighter_config(path)
     reweighter = PromptReweighter(config)
@@ -88,14 +89,24 @@ def load_reweighter(path: Path, device: torch.device | str = "cpu") -> PromptRew
 
 
 def read_reweighter_config(path: Path) -> ReweighterConfig:
-    """Read the form of a stored reweighter from the metadata of its file."""
-    return ReweighterConfig(**json.loads(read_metadata(path)["reweighter"]))
+    """Read the form of a stored reweighter from the metadata of its file.
+
+    Raises:
+        WeightsError: if the file is no reweighter.
+    """
+    described = read_metadata(path).get("reweighter")
+    if described is None:
+        raise WeightsError(f"{path}: holds no reweighter (its metadata does not say how one is built)")
+    return parse(ReweighterConfig, json.loads(described), where=str(path))
 
 
 def chain_identity(config: ChainConfig) -> str:
-    """Hash what decides the frozen prefix's output: its configuration and the weights; the device does not count."""
+    """Hash what decides the frozen prefix's output: its configuration and the content of the weights.
+
+    The device does not count, nor where the checkpoint lies.
+    """
     mapping = to_mapping(config)
-    mapping.pop("device")
+    del mapping["device"], mapping["sam_checkpoint"]
     sam = config.sam_checkpoint or weights_path("nano_sam")
     mapping["weights"] = [file_hash(path) for path in (weights_path("parser"), weights_path("generator"), sam)]
     return hashlib.sha256(json.dumps(mapping, sort_keys=True, default=str).encode()).hexdigest()[:16]

@@ -57,11 +57,11 @@ def weights_path(part: Part) -> Path:
     return path
 
 
-def save_weights(model: nn.Module, path: Path, metadata: dict[str, str]) -> None:
-    """Write floating-point tensors as fp16 (integers as they are), atomically."""
+def save_weights(model: nn.Module, path: Path, metadata: dict[str, str], *, half: bool = True) -> None:
+    """Write a model's tensors atomically; floating point as fp16 unless `half` is off (a head is small)."""
     path.parent.mkdir(parents=True, exist_ok=True)
     tensors = {
-        name: (tensor.half() if tensor.dtype.is_floating_point else tensor).contiguous().cpu()
+        name: (tensor.half() if half and tensor.dtype.is_floating_point else tensor).contiguous().cpu()
         for name, tensor in model.state_dict().items()
     }
     part = path.with_suffix(".part")
@@ -93,7 +93,7 @@ def load_weights(model: nn.Module, path: Path) -> nn.Module:
     """
     try:
         with safe_open(path, framework="pt") as opened:
-            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (not a mapping)
+            tensors = {name: opened.get_tensor(name) for name in opened.keys()}
     except (SafetensorError, OSError) as error:
         raise WeightsError(f"{path}: not a readable safetensors file ({error})") from error
     expected = model.state_dict()

@@ -36,15 +36,19 @@ def predict_occlusion(
 ) -> list[OcclusionPrediction]:
     """Decode the occlusion of several images in one batch.
 
-    An image without occlusion prompts is not decoded: a decoder without a positive prompt segments something all the same.
+    An image without occlusion prompts is not decoded: without a positive prompt a decoder segments something all the
+    same.
 
     Args:
         sam: decoder.
         reweighter: trained head, or None for the prompts as they are.
         records: image tokens and prompts.
         face_masks: (H, W) bool predicted face mask of each aligned picture; gives the frame, too.
+
+    Returns:
+        One prediction per record, in order.
     """
-    predictions = [_nothing(mask) for mask in face_masks]
+    predictions = [_nothing(mask) for _, mask in zip(records, face_masks, strict=True)]
     prompted = [row for row, record in enumerate(records) if record.occlusion_prompts.numel()]
     if not prompted:
         return predictions

@@ -3,8 +3,8 @@
     aligned picture -> parsing -> completed parsing -> reference
                     -> image tokens, reference tokens -> initial prompt -> enhanced tokens -> occlusion and face prompts
 
-Frames: an aligned picture has its long side equal to the working size; parsing, reference and masks share its frame. It is
-padded at the bottom and right for the networks, and tokens in padding take no part.
+Frames: an aligned picture has its long side equal to the working size; parsing, reference and masks share its frame. It
+is padded at the bottom and right for the networks, and tokens in padding take no part.
 """
 
 from collections.abc import Sequence
@@ -122,7 +122,7 @@ class FrozenPrefix:
             references: references to use instead of the generator's (precomputed, or the clean image as an oracle).
 
         Raises:
-            ValueError: if a picture has another size.
+            ValueError: if a picture has another size, or a parsing or reference that of another picture.
         """
         for image, image_id in zip(images, ids, strict=True):
             if max(image.shape[:2]) != self.size:
@@ -130,8 +130,10 @@ class FrozenPrefix:
         with torch.no_grad():
             if parsings is None:
                 parsings = self._parse(images)
+            _check_frames("parsing", parsings, images, ids)
             if references is None:
                 references = self._generate(images, parsings)
+            _check_frames("reference", references, images, ids)
             return self._contrast(images, ids, parsings, references)
 
     def _parse(self, images: Sequence[np.ndarray]) -> list[UInt8[np.ndarray, "_ _"]]:
@@ -202,6 +204,13 @@ class FrozenPrefix:
     def _pad(self, array: np.ndarray) -> np.ndarray:
         missing = [(0, self.size - array.shape[0]), (0, self.size - array.shape[1])]
         return np.pad(array, missing + [(0, 0)] * (array.ndim - 2)) if any(map(any, missing)) else array
+
+
+def _check_frames(what: str, given: Sequence[np.ndarray], images: Sequence[np.ndarray], ids: Sequence[str]) -> None:
+    """Refuse what does not lie over its picture pixel for pixel: other places would be compared without a word."""
+    for array, image, image_id in zip(given, images, ids, strict=True):
+        if array.shape[:2] != image.shape[:2]:
+            raise ValueError(f"{image_id}: the {what} is {array.shape[:2]}, the aligned picture {image.shape[:2]}")
 
 
 def _status(initial: int | None, occlusion: Tensor, face: Tensor) -> Status:

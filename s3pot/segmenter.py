@@ -15,7 +15,7 @@ from torch import nn
 
 from s3pot.alignment import AlignedFace, align_face, to_original_frame
 from s3pot.chain import ChainConfig, load_prefix, load_reweighter
-from s3pot.embedded import weights_path
+from s3pot.embedded import WeightsError, weights_path
 from s3pot.images import read_image
 from s3pot.prediction import predict_occlusion
 from s3pot.prefix import FrozenPrefix, PrefixResult
@@ -82,7 +82,13 @@ class OcclusionSegmenter:
                 raise ValueError(f"there is no embedded head for {config.sam}: train one and pass head=...")
             head = weights_path("reweighter")
         prefix = load_prefix(config)
-        return cls(prefix, load_reweighter(head, prefix.sam.device), config)
+        reweighter = load_reweighter(head, prefix.sam.device)
+        if reweighter.config.embed_dim != prefix.sam.embed_dim:
+            raise WeightsError(
+                f"{head}: made for prompts of width {reweighter.config.embed_dim}, those of SAM {config.sam} have "
+                f"{prefix.sam.embed_dim}: train a head for {config.sam}"
+            )
+        return cls(prefix, reweighter, config)
 
     def predict(self, image: UInt8[np.ndarray, "h w 3"] | Path | str) -> SegmentationResult:
         """Segment what covers the largest face.

@@ -10,7 +10,7 @@ from s3pot.pretrain.faces import FaceBank
 
 cv2.setNumThreads(1)  # the pictures are tiny, and CI has two cores
 
-# Each part as (class, centre, half axes) in shares of the side, painted in this order: later parts lie over earlier ones.
+# Each part as (class, centre, half axes) in shares of the side; later ones are painted over earlier ones.
 PARTS: tuple[tuple[str, tuple[float, float], tuple[float, float]], ...] = (
     ("below_face", (0.50, 0.95), (0.22, 0.20)),
     ("hair", (0.50, 0.44), (0.38, 0.40)),

@@ -105,6 +105,15 @@ def compose_decoy(
     )
 
 
+def unoccluded(clean: UInt8[np.ndarray, "h w 3"], parsing: UInt8[np.ndarray, "h w"]) -> Composite:
+    """Describe a face with nothing on it as a composite with an empty truth [design 5.12]."""
+    region = face_region(parsing)
+    nothing = np.zeros(region.shape, dtype=bool)
+    return Composite(
+        image=clean, clean=clean, occluder=nothing, occlusion=nothing, region=region, cutout_ids=(), kind="clean"
+    )
+
+
 def _warp_into_face(
     cutout: Cutout, parsing: np.ndarray, region: np.ndarray, rng: np.random.Generator
 ) -> tuple[Float[np.ndarray, "h w 3"], Float[np.ndarray, "h w"]]:
@@ -142,7 +151,8 @@ def _match_light(
     if kind == "hands":
         return _shift_color(color, clean, visible, rng.uniform(0.2, 0.9), region)
     brightness = 0.5 + clean.mean() / 255.0
-    return color * np.clip(brightness * rng.uniform(0.8, 1.15), 0.6, 1.25)
+    tinted: np.ndarray = color * np.clip(brightness * rng.uniform(0.8, 1.15), 0.6, 1.25)
+    return tinted
 
 
 def _shift_color(
@@ -152,7 +162,8 @@ def _shift_color(
     where = visible if region is None else region
     if not visible.any() or not where.any():
         return color
-    return color + strength * (target[where].mean(axis=0) - color[visible].mean(axis=0))
+    shifted: np.ndarray = color + strength * (target[where].mean(axis=0) - color[visible].mean(axis=0))
+    return shifted
 
 
 def _blend(
@@ -161,12 +172,14 @@ def _blend(
     side = max(alpha.shape)
     base = image.astype(np.float32)
     if shadow and rng.random() < 0.4:
-        moved = np.float32([[1, 0, rng.normal(0, 0.012) * side], [0, 1, rng.uniform(0.0, 0.025) * side]])
-        cast = cv2.warpAffine(alpha, moved, alpha.shape[::-1])
+        shift = rng.normal(0, 0.012) * side, rng.uniform(0.0, 0.025) * side
+        moved = np.array([[1, 0, shift[0]], [0, 1, shift[1]]], dtype=np.float32)
+        cast = cv2.warpAffine(alpha, moved, (alpha.shape[1], alpha.shape[0]))
         cast = cv2.GaussianBlur(cast, (0, 0), 0.015 * side) * rng.uniform(0.15, 0.45)
         base = base * (1.0 - cast[..., None])
     # Edges of a photograph are 1-2 px wide; the blur also matches a soft face.
     soft = cv2.GaussianBlur(alpha, (0, 0), rng.uniform(0.4, 0.9))
     sharpness = cv2.GaussianBlur(color, (0, 0), 0.5 * rng.uniform(0.4, 1.6))
     mixed = base * (1.0 - soft[..., None]) + sharpness * soft[..., None]
-    return np.clip(mixed + 0.5, 0, 255).astype(np.uint8)
+    blended: UInt8[np.ndarray, "h w 3"] = np.clip(mixed + 0.5, 0, 255).astype(np.uint8)
+    return blended

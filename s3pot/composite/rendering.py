@@ -52,10 +52,14 @@ def write_composites(named: Iterable[NamedComposite], out: Path) -> pd.DataFrame
         The manifest: id, paths, kind, face_id, cutout_id.
 
     Raises:
-        ValueError: if there are none.
+        ValueError: if there are none, or two of one id.
     """
-    rows = []
+    rows: list[dict[str, str | None]] = []
+    seen: set[str] = set()
     for entry in named:
+        if entry.id in seen:
+            raise ValueError(f"the id {entry.id!r} stands for two composites: the second would overwrite the first")
+        seen.add(entry.id)
         composite = entry.composite
         pictures = {
             "path": composite.image,
@@ -68,8 +72,13 @@ def write_composites(named: Iterable[NamedComposite], out: Path) -> pd.DataFrame
         for column, picture in pictures.items():
             write_png(paths[column], picture)
         rows.append(
-            {"id": entry.id, **{column: str(path) for column, path in paths.items()}}
-            | {"kind": composite.kind, "face_id": entry.face_id, "cutout_id": "+".join(composite.cutout_ids) or None}
+            {
+                "id": entry.id,
+                **{column: str(path) for column, path in paths.items()},
+                "kind": composite.kind,
+                "face_id": entry.face_id,
+                "cutout_id": "+".join(composite.cutout_ids) or None,
+            }
         )
     if not rows:
         raise ValueError("no composites to write")

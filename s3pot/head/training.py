@@ -1,15 +1,16 @@
 """Training of the reweighter over stored records: one plain function for one process, DDP and a single image.
 
 Batch loss = mean over the images of the global batch of their per-image terms, whatever worker holds them [design 5.1].
-With W workers every worker takes each W-th image of the global batch; one that runs short repeats an image with weight 0,
-so that no worker waits for another, and nothing counts twice.
+With W workers every worker takes each W-th image of the global batch; one that runs short repeats an image with weight
+0, so that no worker waits for another, and nothing counts twice.
 """
 
+import copy
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -92,6 +93,7 @@ class EpochReport:
     seconds: float
 
 
+@runtime_checkable  # the shape checks of the tests look at arguments
 class Records(Protocol):
     """Anything that gives records by position: a list, or an open store."""
 
@@ -142,13 +144,13 @@ def train_head(
     optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
     first_epoch = 0
     if resume is not None:
-        optimizer.load_state_dict(resume["optimizer"])
+        optimizer.load_state_dict(copy.deepcopy(resume["optimizer"]))  # it takes the tensors themselves, not copies
         first_epoch = int(resume["epoch"]) + 1
     steps_per_epoch = math.ceil(len(records) / config.batch_size)
     reports = []
-    reweighter.train()
     for epoch in range(first_epoch, config.epochs):
         started = time.monotonic()
+        reweighter.train()  # every epoch: `on_epoch` may have evaluated
         sums = torch.zeros(len(_TERMS), dtype=torch.float64)
         for step, batch in enumerate(_epoch_batches(len(records), epoch, config, shard)):
             rate = _cosine(config, epoch * steps_per_epoch + step, config.epochs * steps_per_epoch)
@@ -160,7 +162,7 @@ def train_head(
         report = EpochReport(epoch=epoch, learning_rate=rate, seconds=time.monotonic() - started, **terms)
         reports.append(report)
         if on_epoch is not None:
-            on_epoch(report, {"epoch": epoch, "optimizer": optimizer.state_dict()})
+            on_epoch(report, {"epoch": epoch, "optimizer": copy.deepcopy(optimizer.state_dict())})
     reweighter.eval()
     return reports
 
@@ -201,13 +203,13 @@ def _step(
     weights = torch.tensor(batch.weights, device=sam.device)
     # DDP averages gradients over workers; times W it is their sum, over the size of the global batch it is the mean.
     loss = workers * (terms.total * weights).sum() / batch.global_size
-    if not torch.isfinite(loss):
-        names = ", ".join(record.id for record in chosen)
-        raise FloatingPointError(f"objective is {loss.item()} for images {names}: lower the learning rate?")
+    if not torch.isfinite(terms.total).all():
+        values = zip(chosen, terms.total.tolist(), strict=True)
+        names = ", ".join(f"{record.id} ({value})" for record, value in values if not math.isfinite(value))
+        raise FloatingPointError(f"the objective is not finite for images {names}: lower the learning rate?")
     optimizer.zero_grad(set_to_none=True)
-    # An image without prompts gives no gradient; DDP still has to see every worker's backward.
-    if loss.requires_grad:
-        loss.backward()
+    # Images without prompts give gradients of 0, not none: DDP waits for every worker's backward.
+    loss.backward()
     optimizer.step()
     stacked = torch.stack([getattr(terms, name).detach().double() for name in _TERMS])
     return (stacked * weights.double()).sum(dim=1).cpu()

@@ -49,9 +49,11 @@ def celebamask_to_12(labels: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w
     """
     if labels.size and int(labels.max()) >= len(_CELEBAMASK_TO_12):
         raise ValueError(f"CelebAMask-HQ labels run from 0 to 18, got {int(labels.max())}: another label order?")
-    return _CELEBAMASK_TO_12[labels]
+    merged: UInt8[np.ndarray, "h w"] = _CELEBAMASK_TO_12[labels]
+    return merged
 
 
 def face_mask(parsing: UInt8[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
     """Mark the pixels of the face region F = lip, eyebrows, eyes, nose, skin, mouth [S3POT 3.3]."""
-    return _IS_FACE[parsing]
+    inside: Bool[np.ndarray, "h w"] = _IS_FACE[parsing]
+    return inside

@@ -4,7 +4,7 @@ A parser that knows no hands calls a scarf background and sunglasses eye_glass, 
 names. Holes and occluder-like classes inside the completed face outline become the face part expected there.
 
     none    the parsing as it is (the paper)
-    fill    holes of the head that are enclosed by it become skin
+    fill    whatever the face encloses becomes skin: glasses, a hole, but a lock of hair as well
     hull    occluder-like classes inside the convex hull of the face become skin
     parser  the parser already parses through occluders (the embedded one); worn glasses become what lies under them
 """

@@ -1,8 +1,8 @@
 """The embedded face parser: 12 classes, trained to parse *through* occluders [design 5.10].
 
 It is asked for the clean face's labels while it sees the occluded face, so its output is already a completed parsing
-(`face_completion: parser`). A U-Net with transformer layers at stride 16: what lies under a hand follows from the rest of
-the face.
+(`face_completion: parser`). A U-Net with transformer layers at stride 16: what lies under a hand follows from the rest
+of the face.
 """
 
 import torch

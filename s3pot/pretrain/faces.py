@@ -1,7 +1,7 @@
 """Labelled faces in memory, ready to be composited on.
 
-A base is a face with nothing on it: faces whose labels name glasses or a hat are left out, and so is whatever the caller
-excludes by id (real occlusions kept aside, faces somebody looked at and rejected).
+A base is a face with nothing on it: faces whose labels name glasses or a hat are left out, and so is whatever the
+caller excludes by id (real occlusions kept aside, faces somebody looked at and rejected).
 """
 
 from collections.abc import Collection

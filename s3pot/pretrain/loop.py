@@ -119,6 +119,7 @@ def pretrain(
     loader = DataLoader(_Steps(make_batch, config, start), batch_size=None, num_workers=1, prefetch_factor=4)
     saved = reported = time.monotonic()
     sums: dict[str, float] = {}
+    summed = 0
     model.train()
     for step, batch in enumerate(loader, start=start):
         with torch.autocast("cpu" if not torch.cuda.is_available() else "cuda", torch.bfloat16):
@@ -131,14 +132,15 @@ def pretrain(
         optimizer.step()
         schedule.step()
         _update_average(average, model, min(config.average, (step + 1) / (step + 10)))
+        summed += 1
         for name, value in terms.items():
             sums[name] = sums.get(name, 0.0) + value.item()
         if (step + 1) % 50 == 0 or step + 1 == config.total_steps:
-            seconds = (time.monotonic() - reported) / ((step % 50) + 1)
-            means = {name: value / ((step % 50) + 1) for name, value in sums.items()}
+            seconds = (time.monotonic() - reported) / summed
+            means = {name: value / summed for name, value in sums.items()}
             pace = config.phase_at(step).batch / seconds
             report(step + 1, means | {"images_per_second": pace, "size": float(config.phase_at(step).size)})
-            reported, sums = time.monotonic(), {}
+            reported, sums, summed = time.monotonic(), {}, 0
         if time.monotonic() - saved > 60 * config.checkpoint_minutes or step + 1 == config.total_steps:
             _save(checkpoint, model, optimizer, average, step + 1)
             saved = time.monotonic()

@@ -16,7 +16,7 @@ from s3pot.pretrain.loop import Batch, Phase, PretrainConfig
 from s3pot.pretrain.samples import Sample, draw_sample
 
 PARSER_SCHEDULE = PretrainConfig(
-    phases=(Phase(size=128, steps=1400, batch=16), Phase(size=256, steps=500, batch=16)), learning_rate=2e-3
+    phases=(Phase(size=128, steps=1400, batch=16), Phase(size=256, steps=220, batch=16)), learning_rate=2e-3
 )
 
 

@@ -1,7 +1,7 @@
 """What the nano SAM is asked to segment, and the clicks it is asked with.
 
-An occluder is one kind of target among visible face, face parts, hair, clothes and natural segments [design 6]. Clicks are
-placed as the chain places them: often at token centres, from one to a few hundred, partly of the wrong polarity.
+An occluder is one kind of target among visible face, face parts, hair, clothes and natural segments [design 6]. Clicks
+are placed as the chain places them: often at token centres, from one to a few hundred, partly of the wrong polarity.
 """
 
 from dataclasses import dataclass

@@ -61,10 +61,15 @@ def append_part(folder: Path, rows: list[dict[str, Any]]) -> None:
 
 
 def read_manifest(folder: Path, columns: list[str] | None = None) -> pd.DataFrame:
-    """Read all parts; one row per id, sorted by id, the last written of several."""
+    """Read all parts; one row per id, sorted by id, the last written of several.
+
+    Args:
+        folder: manifest folder; without parts the manifest is empty.
+        columns: only these, and `id`; None = all.
+    """
     parts = sorted(path for path in folder.glob("*.parquet") if not path.name.startswith("."))
-    if not parts:
-        return SCHEMA.empty_table().select(columns or SCHEMA.names).to_pandas()
-    wanted = None if columns is None else list(dict.fromkeys(["id", *columns]))
-    table = pa.concat_tables(pq.read_table(path, columns=wanted, schema=SCHEMA) for path in parts)
-    return table.to_pandas().drop_duplicates("id", keep="last").sort_values("id", ignore_index=True)
+    wanted = SCHEMA.names if columns is None else list(dict.fromkeys(["id", *columns]))
+    tables = [pq.read_table(path, columns=wanted, schema=SCHEMA) for path in parts]
+    # The empty table first: no parts is a manifest without rows, and has its columns all the same.
+    frame: pd.DataFrame = pa.concat_tables([SCHEMA.empty_table().select(wanted), *tables]).to_pandas()
+    return frame.drop_duplicates("id", keep="last").sort_values("id", ignore_index=True)

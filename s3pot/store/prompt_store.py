@@ -7,6 +7,7 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +86,8 @@ class PromptStore:
     @property
     def chain(self) -> ChainConfig:
         """Configuration of the chain that made the store, on whatever device is there."""
-        return parse(ChainConfig, self.description["chain"], where=str(self.root / "store.json"))
+        stored = parse(ChainConfig, self.description["chain"], where=str(self.root / "store.json"))
+        return replace(stored, device="auto")  # a store made on a GPU machine must open on one without
 
     def append(self, rows: list[dict[str, Any]]) -> None:
         """Add manifest rows (of shards that are already written)."""

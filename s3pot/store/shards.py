@@ -41,7 +41,7 @@ def read_row(path: Path, key: str, row: int) -> Float[Tensor, "c h w"]:
         KeyError: if the shard holds no such embedding.
     """
     with safe_open(path, framework="pt") as opened:
-        if key not in opened.keys():  # noqa: SIM118 (not a mapping)
+        if key not in opened.keys():
             raise KeyError(f"{path}: holds no {key}; encode with keep_reference_tokens=true")
         tensor: Tensor = opened.get_slice(key)[row]
     return tensor

@@ -1,0 +1,1 @@
+"""Read results, write tables, figures and the HTML report; never train."""

@@ -1,0 +1,28 @@
+"""The `s3pot` command: every job as a verb."""
+
+import typer
+
+from ray_jobs import data, encode, evaluate, overfit, report, train
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    help="S3POT finds what covers a face, without occlusion labels. Each verb takes [FILE.yaml] [key=value ...]; "
+    "`s3pot VERB --help` lists its keys.",
+)
+app.command("data")(data.command)
+app.command("encode")(encode.command)
+app.command("train")(train.command)
+app.command("overfit")(overfit.command)
+app.command("evaluate")(evaluate.command)
+app.command("report")(report.command)
+
+
+def main() -> None:
+    """Run the command line."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

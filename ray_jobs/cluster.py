@@ -1,0 +1,34 @@
+"""Connecting to Ray: a running cluster when there is one, otherwise a local one for the time of the job."""
+
+import logging
+import os
+
+import ray
+
+_ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    # No result files per trial: our own tables hold the results.
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    # The Train controller polls at this pace; the default of 2 s would be most of a short epoch.
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
+    # Idle OpenMP threads must not spin while other workers compute on the same cores.
+    "OMP_WAIT_POLICY": "PASSIVE",
+}
+
+
+def connect() -> None:
+    """Connect to `$RAY_ADDRESS` (set under `ray job submit`), or start a local cluster without a dashboard."""
+    if ray.is_initialized():
+        return
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    if os.environ.get("RAY_ADDRESS"):
+        ray.init(logging_level=logging.WARNING)
+    else:
+        ray.init(include_dashboard=False, logging_level=logging.ERROR)
+
+
+def total(resource: str) -> float:
+    """Return how much of a resource ("CPU", "GPU") the cluster has."""
+    return float(ray.cluster_resources().get(resource, 0.0))

@@ -1,0 +1,185 @@
+"""Encode a folder of images or a manifest into a store: Ray Data shards the images over actors that hold the models.
+
+    python ray_jobs/encode.py input=photos store=runs/stores/photos
+    python ray_jobs/encode.py input=composites/manifest.parquet store=runs/stores/dev chain.alignment=none
+
+Running it again does only what is missing. An unreadable image becomes a row with its error and loses nothing else.
+"""
+
+import logging
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+from ray_jobs import cluster
+from ray_jobs.job_cli import PartlyFailed, absolute, job_command, run_alone
+from ray_jobs.run_folder import open_run
+from ray_jobs.tracking import tracked_run
+from s3pot.chain import ChainConfig, load_prefix
+from s3pot.config import to_mapping
+from s3pot.images import list_images
+from s3pot.store.encoding import encode_images
+from s3pot.store.prompt_store import PromptStore
+
+_log = logging.getLogger("s3pot.encode")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodeConfig:
+    """What is encoded, by which chain, on what.
+
+    Attributes:
+        input: folder of images, or a Parquet or CSV manifest with columns `id` and `path` (and truth, when known).
+        store: folder of the store; an existing one made by the same chain is added to.
+        chain: models and frozen stages.
+        keep_reference_tokens: store reference tokens too, for ablations of selectors; doubles the size.
+        batch_size: images per batch and shard.
+        actors: model-holding processes; 0 = one per GPU, or one per two CPU cores.
+        gpus_per_actor: share of a GPU per actor; 0 = CPU.
+        limit: encode at most this many images; 0 = all.
+        runs: folder of run records and the MLflow database.
+    """
+
+    input: Path
+    store: Path
+    chain: ChainConfig = field(default_factory=ChainConfig)
+    keep_reference_tokens: bool = False
+    batch_size: int = 8
+    actors: int = 0
+    gpus_per_actor: float = 0.0
+    limit: int = 0
+    runs: Path = Path("runs")
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {self.batch_size}")
+        if self.actors < 0 or self.limit < 0:
+            raise ValueError("actors and limit must be at least 0")
+        if not 0.0 <= self.gpus_per_actor <= 1.0:
+            raise ValueError(f"gpus_per_actor must lie in [0, 1], got {self.gpus_per_actor}")
+
+
+def encode(config: EncodeConfig) -> PromptStore:
+    """Encode what is missing; returns the store.
+
+    Raises:
+        PartlyFailed: if images failed; all others are in the store.
+    """
+    store = PromptStore.create(absolute(config.store), config.chain)
+    items = read_items(config.input, config.limit)
+    done = set(store.rows(["status"])["id"])
+    todo = [item for item in items if item["id"] not in done]
+    _log.info("%d images, %d already in %s", len(items), len(items) - len(todo), store.root)
+    params = to_mapping(config) | {"identity": store.description["identity"], "images": len(todo)}
+    with tracked_run("encode", store.root.name, params, absolute(config.runs)) as tracked:
+        open_run(absolute(config.runs), "encode", store.root.name, config)
+        started = time.monotonic()
+        if todo:
+            _run(todo, store, config)
+        rows = store.rows(["status", "error"])
+        rows = rows[rows["id"].isin({item["id"] for item in items})]
+        counts = {f"status_{status}": count for status, count in rows["status"].value_counts().items()}
+        seconds = time.monotonic() - started
+        tracked.log_metrics(counts | {"seconds": seconds, "images_per_second": len(todo) / max(seconds, 1e-9)})
+    failed = rows[rows["status"] == "failed"]
+    _log.info("store %s: %s", store.root, ", ".join(f"{count} {name[7:]}" for name, count in counts.items()))
+    if len(failed):
+        raise PartlyFailed(f"{len(failed)} of {len(rows)} images failed, first: {failed['error'].iloc[0]}")
+    return store
+
+
+def read_items(source: Path, limit: int = 0) -> list[dict[str, Any]]:
+    """List what to encode.
+
+    Raises:
+        FileNotFoundError: if the input is neither folder nor manifest, or names no images.
+    """
+    if source.is_dir():
+        paths = list_images(source, recursive=True)
+        items = [{"id": str(path.relative_to(source)), "path": str(absolute(path))} for path in paths]
+    elif source.suffix in {".parquet", ".csv"} and source.is_file():
+        frame = pd.read_parquet(source) if source.suffix == ".parquet" else pd.read_csv(source, dtype={"id": str})
+        missing = {"id", "path"} - set(frame.columns)
+        if missing:
+            raise FileNotFoundError(f"{source}: the manifest lacks the columns {', '.join(sorted(missing))}")
+        items = frame.astype(object).where(frame.notna(), None).to_dict("records")
+        twice = frame["id"][frame["id"].duplicated()]
+        if len(twice):
+            raise FileNotFoundError(f"{source}: the id {twice.iloc[0]!r} stands there more than once")
+    else:
+        raise FileNotFoundError(f"input={source}: neither a folder of images nor a .parquet or .csv manifest")
+    return items[:limit] if limit else items
+
+
+class EncodeActor:
+    """Holds the models of one device; gets ids and paths, writes shards and manifest parts, returns statuses."""
+
+    def __init__(self, config: EncodeConfig, threads: int) -> None:
+        torch.set_num_threads(threads)
+        self.config = config
+        self.prefix = load_prefix(config.chain)
+        self.store = PromptStore(absolute(config.store))
+
+    def __call__(self, batch: pd.DataFrame) -> pd.DataFrame:
+        """Encode one batch."""
+        rows = encode_images(
+            self.prefix,
+            batch.to_dict("records"),
+            self.store.root,
+            self.config.chain.alignment,
+            keep_reference_tokens=self.config.keep_reference_tokens,
+        )
+        self.store.append(rows)
+        return pd.DataFrame({"id": [row["id"] for row in rows], "status": [row["status"] for row in rows]})
+
+
+def _run(todo: list[dict[str, Any]], store: PromptStore, config: EncodeConfig) -> None:
+    import ray
+
+    cluster.connect()
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    cpus = cluster.total("CPU")
+    on_gpu = config.gpus_per_actor > 0
+    auto = int(cluster.total("GPU") / config.gpus_per_actor) if on_gpu else int(cpus // 2)
+    batches = -(-len(todo) // config.batch_size)
+    actors = max(1, min(config.actors or auto, batches))
+    # One core stays free for reading; a pool that asks for all of them leaves Ray Data nothing to read with.
+    threads = max(1, int(cpus / actors))
+    columns = sorted({key for item in todo for key in item})
+    frame = pd.DataFrame([{key: item.get(key) for key in columns} for item in todo], dtype=object)
+    dataset = (
+        ray.data.from_pandas(frame)
+        .repartition(max(batches, 1))
+        .map_batches(
+            EncodeActor,
+            fn_constructor_kwargs={"config": config, "threads": threads},
+            compute=ray.data.ActorPoolStrategy(size=actors),
+            batch_size=config.batch_size,
+            batch_format="pandas",
+            num_cpus=0 if on_gpu else max(0.5, cpus / actors - 0.5),
+            num_gpus=config.gpus_per_actor if on_gpu else None,
+        )
+    )
+    started, shown, finished, failed = time.monotonic(), 0.0, 0, 0
+    for row in dataset.iter_rows():
+        finished += 1
+        failed += row["status"] == "failed"
+        now = time.monotonic()
+        if now - shown > 5 or finished == len(todo):
+            pace = finished / (now - started)
+            left = (len(todo) - finished) / pace
+            _log.info("%d/%d images, %d failed, %.1f/s, %.0f s left", finished, len(todo), failed, pace, left)
+            shown = now
+
+
+SMOKE: dict[str, Any] = {"limit": 4, "batch_size": 2}
+command = job_command(EncodeConfig, encode, SMOKE, __doc__ or "")
+
+if __name__ == "__main__":
+    run_alone(command)

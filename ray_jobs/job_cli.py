@@ -1,0 +1,122 @@
+"""The command line every job shares: YAML file, `key=value` overrides, `--smoke`, `--dry-run`, help from the config.
+
+    python ray_jobs/train.py experiments/standard.yaml training.epochs=20 store=runs/store
+
+Exit codes: 0 done, 1 done but something failed (the summary names it), 2 wrong configuration, nothing was started.
+"""
+
+import logging
+import os
+import sys
+import textwrap
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+
+from s3pot import yaml12
+from s3pot.config import ConfigError, apply_overrides, describe, load_yaml, parse, to_mapping
+from s3pot.embedded import WeightsError
+from s3pot.images import ImageError
+from s3pot.store.prompt_store import StoreError
+
+ConfigT = TypeVar("ConfigT")
+Command = Callable[..., None]
+
+# Sentences for the user: a stack trace would add nothing.
+_EXPECTED = (ConfigError, FileNotFoundError, StoreError, WeightsError, ImageError)
+
+
+class PartlyFailed(RuntimeError):
+    """The job ran to its end, but some images or trials failed; the message is the one-line summary."""
+
+
+def job_command(
+    config_class: type[ConfigT], run: Callable[[ConfigT], Any], smoke: Mapping[str, Any], summary: str
+) -> Command:
+    """Make the command of a job.
+
+    Args:
+        config_class: typed configuration of the job.
+        run: the job itself.
+        smoke: dotted keys that make it tiny, for `--smoke`.
+        summary: first paragraph of the help.
+    """
+
+    def command(
+        arguments: Annotated[
+            list[str] | None, typer.Argument(metavar="[FILE.yaml] [key=value ...]", help="Experiment and overrides.")
+        ] = None,
+        smoke_run: Annotated[bool, typer.Option("--smoke", help="Tiny run that proves the plumbing.")] = False,
+        dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved configuration and stop.")] = False,
+    ) -> None:
+        setup_logging()
+        try:
+            config = resolve(config_class, arguments or [], smoke if smoke_run else {})
+            if dry_run:
+                sys.stdout.write(yaml12.dump(to_mapping(config)))
+                return
+        except (ConfigError, FileNotFoundError) as error:
+            typer.echo(f"error: {error}", err=True)
+            raise typer.Exit(2) from error
+        try:
+            run(config)
+        except _EXPECTED as error:
+            typer.echo(f"error: {error}", err=True)
+            raise typer.Exit(2) from error
+        except PartlyFailed as error:
+            typer.echo(f"failed in part: {error}", err=True)
+            raise typer.Exit(1) from error
+
+    command.__doc__ = _unwrapped(f"{summary.strip()}\n\nKeys:\n{key_help(config_class)}")
+    return command
+
+
+def run_alone(command: Command) -> None:
+    """Run one job's command as a program of its own."""
+    app = typer.Typer(add_completion=False, rich_markup_mode=None)
+    app.command()(command)
+    app()
+
+
+def _unwrapped(text: str) -> str:
+    # Click joins the lines of a paragraph unless it starts with this mark.
+    return "\n\n".join(f"\b\n{paragraph}" for paragraph in text.split("\n\n"))
+
+
+def resolve(config_class: type[ConfigT], arguments: list[str], smoke: Mapping[str, Any]) -> ConfigT:
+    """Merge YAML files, smoke settings and overrides, in this order, and check the result.
+
+    Raises:
+        ConfigError: naming every problem.
+    """
+    files = [argument for argument in arguments if "=" not in argument]
+    overrides = [argument for argument in arguments if "=" in argument]
+    mapping: dict[str, Any] = {}
+    for file in files:
+        mapping |= load_yaml(file)
+    settings = [f"{key}={yaml12.dump(value, inline=True).strip()}" for key, value in smoke.items()]
+    mapping = apply_overrides(mapping, [*settings, *overrides])
+    return parse(config_class, mapping, where=" ".join(arguments) or "defaults")
+
+
+def key_help(config_class: type[Any]) -> str:
+    """List every key with type, default and meaning, one per line."""
+    lines = []
+    for entry in describe(config_class):
+        lines.append(f"  {entry.key}   {entry.type}, default {entry.default}")
+        lines += textwrap.wrap(entry.doc, 100, initial_indent=" " * 6, subsequent_indent=" " * 6)
+    return "\n".join(lines)
+
+
+def setup_logging() -> None:
+    """Log progress to standard error, one line each: readable in a terminal and in the log of a Ray job."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    for noisy in ("alembic", "mlflow", "ray.data", "ray.tune", "ray.train"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def absolute(path: Path) -> Path:
+    """Make a path absolute: Ray workers run in folders of their own."""
+    return Path(os.path.abspath(path.expanduser()))

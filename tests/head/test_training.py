@@ -1,0 +1,323 @@
+"""All on an SAM of 8 x 8 tokens; the two-worker test starts two real processes that talk gloo."""
+
+import copy
+import math
+import os
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
+
+from s3pot.head.objectives import ObjectiveConfig, objective_terms, sample_mask_logits
+from s3pot.head.records import PromptRecord, collate, occlusion_logits
+from s3pot.head.reweighter import PromptReweighter
+from s3pot.head.training import EpochReport, Shard, TrainingConfig, prompt_counts, train_head
+from s3pot.sam.promptable import PromptableSam
+from tests.stand_ins import random_record, small_reweighter, tiny_sam
+
+OBJECTIVE = ObjectiveConfig(variant="bounded")
+FAST = TrainingConfig(epochs=4, batch_size=3, learning_rate=1e-2)
+# Seven images in batches of three: the last batch holds one. One has no prompts at all, two lack one kind.
+SIZES = {"a": (3, 9), "b": (8, 20), "c": (0, 12), "d": (5, 5), "e": (0, 0), "f": (6, 0), "g": (10, 30)}
+
+
+def seven_records() -> list[PromptRecord]:
+    return [random_record(name, *sizes) for name, sizes in SIZES.items()]
+
+
+def without_seconds(reports: list[EpochReport]) -> list[EpochReport]:
+    return [replace(report, seconds=0.0) for report in reports]
+
+
+def weights(reweighter: torch.nn.Module) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in reweighter.state_dict().items()}
+
+
+def assert_equal_weights(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
+    assert one.keys() == other.keys()
+    for name in one:
+        assert torch.equal(one[name], other[name]), name
+
+
+@pytest.fixture(scope="module")
+def sam() -> PromptableSam:
+    return tiny_sam()
+
+
+class WatchedRecords(list[PromptRecord]):
+    """Remembers which images were read, in which order."""
+
+    def __init__(self, records: list[PromptRecord]) -> None:
+        super().__init__(records)
+        self.read: list[str] = []
+
+    def __getitem__(self, index: Any) -> Any:
+        record = super().__getitem__(index)
+        self.read.append(record.id)
+        return record
+
+
+class TestLearning:
+    @pytest.mark.parametrize("variant", ["paper", "bounded", "released"])
+    def test_the_objective_goes_down(self, sam: PromptableSam, variant: Any) -> None:
+        config = TrainingConfig(epochs=40, batch_size=2, learning_rate=1e-2)
+        records = [random_record("a", 6, 12), random_record("b", 10, 20)]
+        reports = train_head(small_reweighter(), sam, records, config, ObjectiveConfig(variant=variant))
+        assert len(reports) == 40
+        assert reports[-1].total < reports[0].total - 0.03
+
+    def test_equals_a_loop_over_single_images(self, sam: PromptableSam) -> None:
+        """One batch holds everything, so that the order does not matter; per-image terms are averaged by hand."""
+        config = TrainingConfig(epochs=5, batch_size=7, learning_rate=1e-2)
+        trained = small_reweighter()
+        reports = train_head(trained, sam, seven_records(), config, OBJECTIVE)
+
+        expected = small_reweighter()
+        optimizer = torch.optim.AdamW(expected.parameters(), lr=1.0, weight_decay=config.weight_decay)
+        for step in range(5):
+            optimizer.param_groups[0]["lr"] = 1e-2 * (1 + math.cos(math.pi * step / 5)) / 2
+            totals = [image_total(expected, sam, record) for record in seven_records()]
+            optimizer.zero_grad()
+            torch.stack(totals).mean().backward()
+            optimizer.step()
+            assert reports[step].total == pytest.approx(torch.stack(totals).mean().item(), rel=1e-4)
+        assert_same_function(trained, expected)
+
+    def test_only_the_reweighter_changes(self) -> None:
+        sam = tiny_sam().requires_grad_(True)  # even when the caller forgot to freeze it
+        before = weights(sam)
+        reweighter = small_reweighter()
+        untrained = weights(reweighter)
+        train_head(reweighter, sam, seven_records(), FAST, OBJECTIVE)
+        assert_equal_weights(before, weights(sam))
+        assert all(parameter.grad is None for parameter in sam.parameters())
+        assert all(not torch.equal(untrained[name], tensor) for name, tensor in reweighter.state_dict().items())
+
+    def test_gradient_reaches_every_parameter(self, sam: PromptableSam) -> None:
+        reweighter = small_reweighter()
+        # From a zero output projection the first step passes no gradient on.
+        train_head(reweighter, sam, seven_records(), replace(FAST, epochs=2), OBJECTIVE)
+        for name, parameter in reweighter.named_parameters():
+            assert parameter.grad is not None, name
+            assert parameter.grad.abs().max() > 1e-9, name
+
+    def test_frozen_parameters_stay(self, sam: PromptableSam) -> None:
+        reweighter = small_reweighter(trained_looking=True)
+        norm = reweighter.layers[0].norm.requires_grad_(False)
+        before = weights(norm)
+        train_head(reweighter, sam, seven_records(), FAST, OBJECTIVE)
+        assert_equal_weights(before, weights(norm))
+
+    def test_learning_rate_is_a_cosine_over_all_steps(self, sam: PromptableSam) -> None:
+        reports = train_head(small_reweighter(), sam, seven_records(), FAST, OBJECTIVE)
+        # 3 steps an epoch, 12 in all; the report shows the last step of its epoch: 2, 5, 8, 11.
+        expected = [1e-2 * 0.5 * (1 + math.cos(math.pi * step / 12)) for step in (2, 5, 8, 11)]
+        assert [report.learning_rate for report in reports] == pytest.approx(expected)
+
+    def test_the_reweighter_is_left_in_eval_mode(self, sam: PromptableSam) -> None:
+        reweighter = small_reweighter()
+        train_head(reweighter, sam, seven_records(), FAST, OBJECTIVE)
+        assert not reweighter.training
+
+
+class TestDeterminism:
+    def test_same_seed_same_weights_bit_for_bit(self, sam: PromptableSam) -> None:
+        runs = []
+        for _ in range(2):
+            torch.rand(17)  # whatever else drew random numbers meanwhile
+            reweighter = small_reweighter()
+            reports = train_head(reweighter, sam, seven_records(), FAST, OBJECTIVE)
+            runs.append((weights(reweighter), without_seconds(reports)))
+        assert_equal_weights(runs[0][0], runs[1][0])
+        assert runs[0][1] == runs[1][1]
+
+    def test_every_epoch_reads_every_image_once_in_an_order_of_its_own(self, sam: PromptableSam) -> None:
+        records = WatchedRecords(seven_records())
+        train_head(small_reweighter(), sam, records, FAST, OBJECTIVE)
+        epochs = [tuple(records.read[first : first + 7]) for first in range(0, 28, 7)]
+        assert all(sorted(epoch) == sorted(SIZES) for epoch in epochs)
+        assert len(set(epochs)) == 4
+
+    def test_the_seed_decides_the_order(self, sam: PromptableSam) -> None:
+        orders = []
+        for seed in (0, 0, 1):
+            records = WatchedRecords(seven_records())
+            train_head(small_reweighter(), sam, records, replace(FAST, epochs=1, seed=seed), OBJECTIVE)
+            orders.append(records.read)
+        assert orders[0] == orders[1] != orders[2]
+
+
+class TestResume:
+    def test_equals_an_uninterrupted_training(self, sam: PromptableSam) -> None:
+        whole, states = small_reweighter(), []
+        reports = train_head(
+            whole,
+            sam,
+            seven_records(),
+            FAST,
+            OBJECTIVE,
+            on_epoch=lambda report, state: states.append((weights(whole), state)),
+        )
+        for after in range(4):
+            resumed = small_reweighter(seed=9)
+            resumed.load_state_dict(states[after][0])
+            rest = train_head(resumed, sam, seven_records(), FAST, OBJECTIVE, resume=states[after][1])
+            assert without_seconds(rest) == without_seconds(reports)[after + 1 :]
+            assert_equal_weights(weights(resumed), weights(whole))
+
+    def test_a_state_is_a_snapshot(self, sam: PromptableSam) -> None:
+        """Neither the training that made it nor one that starts from it may change it."""
+        states: list[dict[str, Any]] = []
+        kept: list[dict[str, Any]] = []
+
+        def keep(_: EpochReport, state: dict[str, Any]) -> None:
+            states.append(state)
+            kept.append(copy.deepcopy(state))
+
+        train_head(small_reweighter(), sam, seven_records(), FAST, OBJECTIVE, on_epoch=keep)
+        train_head(small_reweighter(), sam, seven_records(), FAST, OBJECTIVE, resume=states[0])
+        for state, copied in zip(states, kept, strict=True):
+            assert str(state) == str(copied)
+
+    def test_survives_a_file_that_is_read_without_running_code(self, sam: PromptableSam, tmp_path: Path) -> None:
+        config = replace(FAST, epochs=1)
+        train_head(
+            small_reweighter(),
+            sam,
+            seven_records(),
+            config,
+            OBJECTIVE,
+            on_epoch=lambda _, state: torch.save(state, tmp_path / "state.pt"),
+        )
+        state = torch.load(tmp_path / "state.pt", weights_only=True)
+        assert state["epoch"] == 0
+        assert train_head(small_reweighter(), sam, seven_records(), config, OBJECTIVE, resume=state) == []
+
+    def test_evaluation_between_epochs_does_not_leave_the_head_in_eval_mode(self, sam: PromptableSam) -> None:
+        reweighter, modes = small_reweighter(), []
+
+        class Watched(list[PromptRecord]):
+            def __getitem__(self, index: Any) -> Any:
+                modes.append(reweighter.training)
+                return super().__getitem__(index)
+
+        train_head(reweighter, sam, Watched(seven_records()), FAST, OBJECTIVE, on_epoch=lambda *_: reweighter.eval())
+        assert all(modes)
+
+
+class TestEmptyCases:
+    def test_an_image_without_prompts_counts_and_contributes_nothing(self, sam: PromptableSam) -> None:
+        config = TrainingConfig(epochs=1, batch_size=2)
+        a, empty = random_record("a", 6, 12), random_record("e", 0, 0)
+        [alone] = train_head(small_reweighter(), sam, [a], config, OBJECTIVE)
+        [both] = train_head(small_reweighter(), sam, [a, empty], config, OBJECTIVE)
+        assert both.total == pytest.approx(alone.total / 2, rel=1e-5)
+        assert (alone.empty_occlusion, alone.empty_face) == (0, 0)
+        assert (both.empty_occlusion, both.empty_face) == (0.5, 0.5)
+
+    def test_nothing_but_empty_images_changes_nothing(self, sam: PromptableSam) -> None:
+        reweighter = small_reweighter(trained_looking=True)
+        before = weights(reweighter)
+        config = replace(FAST, weight_decay=0.0)
+        reports = train_head(reweighter, sam, [random_record(name, 0, 0) for name in "xyz"], config, OBJECTIVE)
+        assert [report.total for report in reports] == [0.0] * 4
+        assert_equal_weights(before, weights(reweighter))
+
+    def test_shares_of_empty_sets_are_reported(self, sam: PromptableSam) -> None:
+        report = train_head(small_reweighter(), sam, seven_records(), FAST, OBJECTIVE)[0]
+        assert report.empty_occlusion == pytest.approx(2 / 7)
+        assert report.empty_face == pytest.approx(2 / 7)
+
+    def test_no_records(self, sam: PromptableSam) -> None:
+        with pytest.raises(ValueError, match="no records"):
+            train_head(small_reweighter(), sam, [], FAST, OBJECTIVE)
+
+
+def test_a_non_finite_objective_names_its_images(sam: PromptableSam) -> None:
+    spoilt = random_record("spoilt", 3, 3)
+    spoilt.image_tokens.fill_(float("nan"))
+    reweighter = small_reweighter()
+    before = weights(reweighter)
+    records = [random_record("fine", 3, 3), spoilt]
+    with pytest.raises(FloatingPointError, match="spoilt") as raised:
+        train_head(reweighter, sam, records, TrainingConfig(epochs=1, batch_size=2), OBJECTIVE)
+    assert "fine" not in str(raised.value)
+    assert_equal_weights(before, weights(reweighter))
+
+
+def train_as_worker(rank: int, folder: str, workers: int) -> None:
+    """One of two processes: gloo over a file and the loopback interface."""
+    torch.set_num_threads(1)
+    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+    torch.distributed.init_process_group(
+        "gloo",
+        init_method=f"file://{folder}/rendezvous",
+        rank=rank,
+        world_size=workers,
+        timeout=timedelta(seconds=120),
+    )
+    reweighter = small_reweighter()
+    model = DistributedDataParallel(reweighter)
+    reports = train_head(model, tiny_sam(), seven_records(), FAST, OBJECTIVE, shard=Shard(rank=rank, workers=workers))
+    totals = [(report.total, report.empty_face) for report in reports]
+    torch.save({"weights": reweighter.state_dict(), "totals": totals}, Path(folder) / f"{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+def test_two_workers_equal_one(sam: PromptableSam, tmp_path: Path) -> None:
+    """Batches of 3, 3 and 1 images for two workers: 2 + 1 and 1 + 0, one of them an image without prompts."""
+    torch.multiprocessing.spawn(train_as_worker, args=(str(tmp_path), 2), nprocs=2)
+    workers = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]
+    assert_equal_weights(workers[0]["weights"], workers[1]["weights"])
+    assert workers[0]["totals"] == workers[1]["totals"]
+
+    alone = small_reweighter()
+    reports = train_head(alone, sam, seven_records(), FAST, OBJECTIVE)
+    shared = small_reweighter()
+    shared.load_state_dict(workers[0]["weights"])
+    assert_same_function(shared, alone)
+    for report, (total, empty_face) in zip(reports, workers[0]["totals"], strict=True):
+        assert total == pytest.approx(report.total, rel=1e-5)
+        assert empty_face == report.empty_face
+
+
+def image_total(reweighter: PromptReweighter, sam: PromptableSam, record: PromptRecord) -> Tensor:
+    """The objective of one image, in a batch of its own."""
+    batch = collate([record])
+    logits = sample_mask_logits(occlusion_logits(sam, reweighter, batch), batch.prompt_ids, sam.token_grid)
+    return objective_terms(logits, batch.polarity, batch.prompt_valid, OBJECTIVE).total[0]
+
+
+def assert_same_function(one: PromptReweighter, other: PromptReweighter) -> None:
+    """Compare what two heads do: a key bias has no effect, hence no gradient, and Adam blows its rounding noise up."""
+    prompts = torch.randn(1, 40, 32, generator=torch.Generator().manual_seed(3))
+    valid = torch.ones(1, 40, dtype=torch.bool)
+    with torch.no_grad():
+        moved = [each.eval()(prompts, valid) - prompts for each in (one, other)]
+    assert moved[1].abs().max() > 1e-2, "a head that learned nothing equals any other"
+    torch.testing.assert_close(moved[0], moved[1], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("epochs", 0), ("batch_size", 0), ("learning_rate", 0.0), ("learning_rate", 1.0), ("weight_decay", -0.1)],
+)
+def test_out_of_range(field: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=field):
+        TrainingConfig(**{field: value})
+
+
+def test_defaults_are_those_of_the_paper() -> None:
+    config = TrainingConfig()
+    assert (config.epochs, config.batch_size, config.learning_rate) == (50, 3, 1e-4)
+
+
+def test_prompt_counts() -> None:
+    records = [random_record("a", 3, 9), random_record("b", 0, 4)]
+    assert prompt_counts(records) == {"occlusion_prompts": 1.5, "face_prompts": 6.5}
+    assert prompt_counts([]) == {"occlusion_prompts": 0.0, "face_prompts": 0.0}

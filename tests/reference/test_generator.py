@@ -1,0 +1,95 @@
+import pytest
+import torch
+from torch import Tensor, nn
+
+from s3pot.reference.generator import ReferenceGenerator, generate_references, one_hot_parsing
+
+
+class Blind(nn.Module):
+    """Stands in for the encoder and sees nothing: the same 16-fold smaller map for every picture."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return inputs.new_full((inputs.shape[0], 192, inputs.shape[2] // 16, inputs.shape[3] // 16), 0.1)
+
+
+@pytest.fixture
+def generator() -> ReferenceGenerator:
+    torch.manual_seed(0)
+    return ReferenceGenerator().eval().requires_grad_(False)
+
+
+def pictures(batch: int, side: int = 64, seed: int = 1) -> Tensor:
+    return torch.rand(batch, 3, side, side, generator=torch.Generator().manual_seed(seed))
+
+
+def parsings(batch: int, side: int = 64) -> Tensor:
+    generator = torch.Generator().manual_seed(2)
+    return torch.randint(0, 12, (batch, side, side), generator=generator, dtype=torch.uint8)
+
+
+def test_one_hot_by_hand() -> None:
+    one_hot = one_hot_parsing(torch.tensor([[[0, 11], [6, 6]]], dtype=torch.uint8))
+    assert one_hot.shape == (1, 12, 2, 2)
+    assert one_hot.dtype == torch.float32
+    assert one_hot[0, 0].tolist() == [[1, 0], [0, 0]]
+    assert one_hot[0, 11].tolist() == [[0, 1], [0, 0]]
+    assert one_hot[0, 6].tolist() == [[0, 0], [1, 1]]
+    assert one_hot.sum() == 4
+
+
+@pytest.mark.parametrize("side", [64, 128, 256])
+def test_a_reference_is_a_picture_of_the_same_size(generator: ReferenceGenerator, side: int) -> None:
+    reference = generator(pictures(1, side), one_hot_parsing(parsings(1, side)))
+    assert reference.shape == (1, 3, side, side)
+    assert reference.min() >= 0.0
+    assert reference.max() <= 1.0
+
+
+def test_batch_equals_loop(generator: ReferenceGenerator) -> None:
+    images, parsing = pictures(3), one_hot_parsing(parsings(3))
+    alone = torch.cat([generator(images[row : row + 1], parsing[row : row + 1]) for row in range(3)])
+    torch.testing.assert_close(generator(images, parsing), alone, rtol=1e-4, atol=1e-5)
+
+
+def test_nothing_of_the_picture_passes_beside_the_narrow_map(generator: ReferenceGenerator) -> None:
+    parsing = one_hot_parsing(parsings(1))
+    assert not torch.equal(generator(pictures(1), parsing), generator(pictures(1, seed=5), parsing))
+    generator.encoder = Blind()
+    assert torch.equal(generator(pictures(1), parsing), generator(pictures(1, seed=5), parsing))
+
+
+def test_the_narrow_map_is_sixteen_times_smaller(generator: ReferenceGenerator) -> None:
+    features = generator.encoder(torch.cat([pictures(1), one_hot_parsing(parsings(1))], dim=1))
+    assert features.shape == (1, 192, 4, 4)
+
+
+def test_the_parsing_draws_outlines_at_full_resolution(generator: ReferenceGenerator) -> None:
+    generator.encoder = Blind()
+    parsing = torch.full((1, 64, 64), 6, dtype=torch.uint8)
+    changed = parsing.clone()
+    changed[0, 32, 33] = 4
+    image = pictures(1)
+    difference = generator(image, one_hot_parsing(changed)) - generator(image, one_hot_parsing(parsing))
+    response = difference.abs().sum(dim=1)[0]
+    # Three 3x3 convolutions at half resolution follow the finest parsing; coarser scales answer more faintly.
+    row, col = divmod(int(response.argmax()), 64)
+    assert abs(row - 32) <= 6
+    assert abs(col - 33) <= 6
+    assert response[row, col] > 3 * response.mean()
+
+
+def test_references_are_rounded_not_cut(generator: ReferenceGenerator) -> None:
+    images, parsing = pictures(2), parsings(2)
+    references = generate_references(generator, images, parsing)
+    exact = generator(images, one_hot_parsing(parsing)).permute(0, 2, 3, 1) * 255.0
+    assert references.dtype == torch.uint8
+    assert references.shape == (2, 64, 64, 3)
+    assert (references.float() - exact).abs().max() <= 0.5 + 1e-3
+
+
+def test_every_weight_gets_a_gradient() -> None:
+    torch.manual_seed(0)
+    generator = ReferenceGenerator()
+    (generator(pictures(1), one_hot_parsing(parsings(1))) - pictures(1, seed=3)).abs().mean().backward()
+    idle = [name for name, weight in generator.named_parameters() if weight.grad is None or not weight.grad.any()]
+    assert idle == []

@@ -1,0 +1,91 @@
+"""Stand-ins for trained models and stored records: random weights of fixed seeds, a parser that sees a drawn face."""
+
+import numpy as np
+import torch
+from segment_anything.modeling import MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
+from torch import Tensor
+from torch.nn import functional
+
+from s3pot.head.records import PromptRecord
+from s3pot.head.reweighter import PromptReweighter, ReweighterConfig
+from s3pot.parsing.network import FaceParser
+from s3pot.prefix import FrozenPrefix, PrefixConfig
+from s3pot.reference.generator import ReferenceGenerator, one_hot_parsing
+from s3pot.sam.nano_encoder import NanoImageEncoder
+from s3pot.sam.promptable import PromptableSam
+from s3pot.seeding import torch_generator
+from tests.faces import draw_face
+
+
+def tiny_stock_sam(seed: int = 0) -> Sam:
+    """A SAM of stock classes with 8 x 8 tokens of 8 px and 32 channels: a step takes milliseconds."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        sam = Sam(
+            image_encoder=NanoImageEncoder(img_size=64, out_chans=32),
+            prompt_encoder=PromptEncoder(
+                embed_dim=32, image_embedding_size=(8, 8), input_image_size=(64, 64), mask_in_chans=4
+            ),
+            mask_decoder=MaskDecoder(
+                num_multimask_outputs=0,
+                transformer=TwoWayTransformer(depth=2, embedding_dim=32, mlp_dim=64, num_heads=2),
+                transformer_dim=32,
+                iou_head_depth=2,
+                iou_head_hidden_dim=32,
+            ),
+        )
+    return sam.eval()
+
+
+def tiny_sam(seed: int = 0) -> PromptableSam:
+    """`tiny_stock_sam` as the chain uses it."""
+    return PromptableSam(tiny_stock_sam(seed).requires_grad_(False))
+
+
+class DrawnFaceParser(FaceParser):
+    """Sees the drawn face in every picture, whatever the picture shows."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        parsing = torch.from_numpy(draw_face(image.shape[-1])[1])
+        return one_hot_parsing(parsing[None]).expand(len(image), -1, -1, -1)
+
+
+def drawn_prefix(config: PrefixConfig | None = None, sam: PromptableSam | None = None) -> FrozenPrefix:
+    """A frozen prefix that always finds the drawn face; generator and SAM have random weights."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        generator = ReferenceGenerator().eval().requires_grad_(False)
+    return FrozenPrefix(DrawnFaceParser(), generator, sam or tiny_sam(), config or PrefixConfig())
+
+
+def small_reweighter(embed_dim: int = 32, seed: int = 0, *, trained_looking: bool = False) -> PromptReweighter:
+    """A residual reweighter, untrained, or with noise on every weight so that it does something."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        reweighter = PromptReweighter(ReweighterConfig(embed_dim=embed_dim, num_heads=2))
+        if trained_looking:
+            with torch.no_grad():
+                for parameter in reweighter.parameters():
+                    parameter.add_(0.3 * torch.randn_like(parameter))
+    return reweighter
+
+
+def random_record(name: str, occlusion: int, face: int, sam: PromptableSam | None = None) -> PromptRecord:
+    """A record of `tiny_sam` (or of another SAM) with so many prompts, drawn from its name."""
+    (rows, cols), width = (sam.token_grid, sam.embed_dim) if sam else ((8, 8), 32)
+    draw = torch_generator(0, "tests/record", name)
+    order = torch.randperm(rows * cols, generator=draw)
+    return PromptRecord(
+        id=name,
+        image_tokens=torch.randn(width, rows, cols, generator=draw).half(),
+        occlusion_prompts=order[:occlusion].sort().values,
+        face_prompts=order[occlusion : occlusion + face].sort().values,
+    )
+
+
+def textured_face(seed: int = 0, size: int = 256) -> tuple[np.ndarray, np.ndarray]:
+    """The drawn face with smooth noise over it, so that no two places look the same, and its parsing."""
+    image, parsing = draw_face(size, seed)
+    coarse = torch.randn(1, 3, size // 8, size // 8, generator=torch_generator(0, "tests/texture", str(seed)))
+    noise = functional.interpolate(coarse, size=(size, size), mode="bicubic")[0].permute(1, 2, 0).numpy()
+    return np.clip(image + 25 * noise, 0, 255).astype(np.uint8), parsing
