@@ -5,7 +5,7 @@ No fault of a file stops a report: an unreadable photograph, mask or truth becom
 
 import base64
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,7 +19,7 @@ from analysis.stage_pictures import BoolMask, PanelFrame, Picture
 from s3pot.evaluation import mask_path, read_truth
 from s3pot.images import decode_image, decode_png, encode_jpeg, encode_png
 from s3pot.parsing.classes import CLASSES, face_mask
-from s3pot.store.prompt_store import stored_parsing, stored_reference, stored_similarity, stored_transform
+from s3pot.store.prompt_store import PromptStore, stored_parsing, stored_reference, stored_similarity, stored_transform
 
 T = TypeVar("T")
 
@@ -46,7 +46,7 @@ class StoredCase:
     """What the store and the disk hold of one image; None where something is missing.
 
     Attributes:
-        row: manifest row, a named tuple of `PromptStore.rows`.
+        row: manifest row, a named tuple of `PromptStore.rows` with absent values as None.
         frame: where its panels lie; None when nothing tells.
         photograph: in the panel.
         parsing: (h, w) uint8, aligned frame.
@@ -72,17 +72,27 @@ class StoredCase:
             return None
 
 
+def read_cases(store: PromptStore, ids: Collection[str]) -> dict[str, StoredCase]:
+    """Read photographs and stored stages of the images that the store holds."""
+    rows = store.rows()
+    rows = rows[rows["id"].isin(set(ids))]
+    # Absent values are None or NaN, depending on the column; here they are None.
+    rows = rows.astype(object).where(rows.notna(), None)
+    return {row.id: read_case(row) for row in rows.itertuples(index=False)}
+
+
 def read_case(row: Any) -> StoredCase:
-    """Read the photograph and the stored stages of one image."""
+    """Read the photograph and the stored stages of one manifest row, absent values as None."""
     case = StoredCase(row=row)
-    if isinstance(row.parsing_png, bytes):
+    # Without the way back to the photograph there is no aligned frame to show.
+    if row.parsing_png is not None and row.to_original is not None:
         case.parsing = case.attempt("The parsing cannot be shown", lambda: stored_parsing(row))
-    if isinstance(row.reference_jpeg, bytes):
+    if row.reference_jpeg is not None:
         case.reference = case.attempt("The reference cannot be shown", lambda: stored_reference(row))
-    if isinstance(row.similarity, bytes):
+    if row.similarity is not None:
         case.similarity = case.attempt("The similarity cannot be shown", lambda: _square(stored_similarity(row)))
     picture = case.attempt("The picture cannot be shown", lambda: _photograph(row))
-    if case.parsing is not None and row.to_original is not None:
+    if case.parsing is not None:
         case.frame = stage_pictures.panel_frame(case.parsing.shape[:2], stored_transform(row))
     elif picture is not None:
         case.frame = stage_pictures.whole_picture_frame(picture.shape[:2])
@@ -93,13 +103,7 @@ def read_case(row: Any) -> StoredCase:
 
 def similarity_limits(cases: Sequence[StoredCase]) -> tuple[float, float]:
     """Return the ends of one colour scale for all images: percentiles 1 and 99 of their tokens."""
-    shown = [
-        case.similarity[stage_pictures.valid_tokens(stage_pictures.grid_side(case.similarity.size), case.frame.size).ravel()]
-        for case in cases
-        if case.similarity is not None and case.frame is not None
-    ]
-    values = np.concatenate([np.empty(0, dtype=np.float32), *shown])
-    values = values[np.isfinite(values)]
+    values = np.concatenate([np.empty(0, dtype=np.float32), *map(_shown_similarity, cases)])
     if not values.size:
         return 0.0, 1.0
     low, high = (float(end) for end in np.percentile(values, [1, 99]))
@@ -139,30 +143,38 @@ def draw_panels(
     return [*panels, *_truth_panels(case, frame, base)]
 
 
-def _prefix_panels(
-    case: StoredCase, frame: PanelFrame, base: Picture, limits: tuple[float, float]
-) -> list[Panel]:
+def _prefix_panels(case: StoredCase, frame: PanelFrame, base: Picture, limits: tuple[float, float]) -> list[Panel]:
     panels, image_id = [], case.row.id
     if case.parsing is not None:
         present = ", ".join(CLASSES[label] for label in np.unique(case.parsing) if 0 < label < len(CLASSES))
         drawn = stage_pictures.draw_parsing(base, case.parsing, frame)
-        panels.append(Panel(caption="Parsing", detail="", alt=f"{image_id}: outlines of {present}", source=_jpeg(drawn)))
+        alt = f"{image_id}: outlines of {present}"
+        panels.append(Panel(caption="Parsing", detail="", alt=alt, source=_jpeg(drawn)))
     if case.reference is not None:
         drawn = stage_pictures.resize_picture(case.reference, frame)
-        panels.append(
-            Panel(caption="Reference", detail="", alt=f"{image_id}: generated face without occluder", source=_jpeg(drawn))
-        )
+        alt = f"{image_id}: generated face without occluder"
+        panels.append(Panel(caption="Reference", detail="", alt=alt, source=_jpeg(drawn)))
     if case.similarity is not None and case.parsing is not None:
-        low, high = float(np.nanmin(case.similarity)), float(np.nanmax(case.similarity))
+        shown = _shown_similarity(case)
+        extent = f"{shown.min():.2f} to {shown.max():.2f}" if shown.size else "undefined"
         drawn = stage_pictures.draw_similarity(case.similarity, case.parsing, frame, limits)
-        alt = f"{image_id}: similarity of image and reference by token, {low:.2f} to {high:.2f}"
-        panels.append(Panel(caption="Similarity", detail=f"{low:.2f} – {high:.2f}", alt=alt, source=_png(drawn)))
+        alt = f"{image_id}: similarity of image and reference by token, {extent}"
+        panels.append(Panel(caption="Similarity", detail=extent, alt=alt, source=_png(drawn)))
         occlusion, visible = _ids(case.row.occlusion_prompts), _ids(case.row.face_prompts)
         drawn = stage_pictures.draw_prompts(base, occlusion, visible, case.similarity.size)
         alt = f"{image_id}: {len(occlusion)} occlusion prompts and {len(visible)} face prompts over the picture"
-        detail = f"{len(occlusion)} occlusion, {len(visible)} face"
+        detail = f"● {len(occlusion)}   □ {len(visible)}"
         panels.append(Panel(caption="Prompts", detail=detail, alt=alt, source=_jpeg(drawn)))
     return panels
+
+
+def _shown_similarity(case: StoredCase) -> npt.NDArray[np.float32]:
+    """Return the values outside padding."""
+    if case.similarity is None or case.frame is None:
+        return np.empty(0, dtype=np.float32)
+    side = stage_pictures.grid_side(case.similarity.size)
+    values = case.similarity[stage_pictures.valid_tokens(side, case.frame.size).ravel()]
+    return values[np.isfinite(values)]
 
 
 def _mask_panel(
@@ -183,7 +195,7 @@ def _mask_panel(
 
 
 def _truth_panels(case: StoredCase, frame: PanelFrame, base: Picture) -> list[Panel]:
-    if not isinstance(case.row.truth_path, str):
+    if case.row.truth_path is None:
         return []
 
     def read() -> tuple[BoolMask, BoolMask]:
@@ -211,10 +223,10 @@ def _in_panel(mask: BoolMask | None, row: Any, frame: PanelFrame) -> BoolMask:
 
 
 def _photograph(row: Any) -> Picture:
-    if not isinstance(row.path, str):
+    if row.path is None:
         raise ValueError("the manifest names no file")
     data = Path(row.path).read_bytes()
-    if isinstance(row.image_sha256, str) and hashlib.sha256(data).hexdigest() != row.image_sha256:
+    if row.image_sha256 is not None and hashlib.sha256(data).hexdigest() != row.image_sha256:
         raise ValueError(f"{row.path} has changed since it was encoded")
     return decode_image(data, row.path)
 

@@ -9,7 +9,7 @@ import os
 import platform
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,24 +19,14 @@ import numpy as np
 import pandas as pd
 
 from analysis import stage_pictures
-from analysis.case_panels import Panel, draw_panels, read_case, similarity_limits
+from analysis.case_choice import choose_sections
+from analysis.case_panels import Panel, draw_panels, read_cases, similarity_limits
 from analysis.results import COLUMN_GROUPS, HEADLINE, RANKING_METRIC, Evaluation, numbers_table, read_evaluation
 from s3pot import __version__
 from s3pot.metrics import FAILED
 from s3pot.store import PromptStore
 
-# Worst and best cases take at most this many places each, the rest goes to an even sample.
-_EXTREMES = 4
 _FAILURES_LISTED = 200
-
-
-@dataclass(frozen=True, kw_only=True)
-class Section:
-    """Images shown together."""
-
-    title: str
-    explanation: str
-    ids: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +82,7 @@ def write_report(
     opened = PromptStore(store)
     read = [read_evaluation(name, folder) for name, folder in evaluations.items()]
     manifest = opened.rows(["status", "error", "kind"]).set_index("id", drop=False)
-    sections = choose_sections(_eligible(manifest, read), read, pictures)
+    sections = choose_sections(manifest, read, pictures)
     cases = _cases(manifest, read, [image_id for section in sections for image_id in section.ids])
     limits = (0.0, 1.0)
     if images:
@@ -119,50 +109,6 @@ def write_report(
     return _write(page, out)
 
 
-def choose_sections(ids: Sequence[str], evaluations: Sequence[Evaluation], pictures: int) -> list[Section]:
-    """Choose which images are shown: worst and best of the last evaluation, then an even sample of the others.
-
-    Args:
-        ids: candidates.
-        evaluations: the last one ranks; images without an IoU there are not ranked.
-        pictures: at most this many in all.
-    """
-    ranked: list[str] = []
-    if evaluations:
-        ranking = evaluations[-1].images[RANKING_METRIC].reindex(ids).dropna()
-        ranked = sorted(ranking.index, key=lambda image_id: (ranking[image_id], image_id))
-    extremes = min(_EXTREMES, math.ceil(pictures / 4), len(ranked) // 2)
-    worst, best = tuple(ranked[:extremes]), tuple(reversed(ranked[len(ranked) - extremes :]))
-    others = sorted(set(ids) - set(worst) - set(best))
-    sampled = _even_sample(others, max(0, pictures - 2 * extremes))
-    sections = []
-    if extremes:
-        name = evaluations[-1].name
-        sections = [
-            Section(title="Worst cases", explanation=f"Lowest IoU of {name}, worst first.", ids=worst),
-            Section(title="Best cases", explanation=f"Highest IoU of {name}, best first.", ids=best),
-        ]
-    if sampled:
-        how = "in the order of their ids" if len(sampled) == len(others) else f"every {len(others) / len(sampled):.3g}th id"
-        explanation = f"{len(sampled)} of {len(others)} {'other ' if extremes else ''}images, {how}."
-        title = "All other images" if len(sampled) == len(others) else "A sample of the other images"
-        sections.append(Section(title=title if extremes else "Images", explanation=explanation, ids=tuple(sampled)))
-    return sections
-
-
-def _even_sample(ids: list[str], number: int) -> list[str]:
-    # Evenly over the sorted ids: not cherry-picked, and the first ids often share one kind.
-    if number >= len(ids):
-        return ids
-    return [ids[place * len(ids) // number] for place in range(number)]
-
-
-def _eligible(manifest: pd.DataFrame, evaluations: Sequence[Evaluation]) -> list[str]:
-    """Return the images that can be shown: evaluated ones, or all of the store; not those that failed in it."""
-    ids = set().union(*(evaluation.images.index for evaluation in evaluations)) if evaluations else set(manifest.index)
-    return sorted(ids - set(manifest.index[manifest["status"] == FAILED]))
-
-
 def _cases(manifest: pd.DataFrame, evaluations: Sequence[Evaluation], ids: Sequence[str]) -> dict[str, Case]:
     cases = {}
     for image_id in ids:
@@ -184,19 +130,20 @@ def _score(evaluation: Evaluation, image_id: str) -> str:
     row = evaluation.images.loc[image_id]
     if row["status"] == FAILED:
         return "failed"
-    if row["truth_pixels"] > 0:
+    truth_pixels, area, score = (
+        float(row[name]) for name in ("truth_pixels", "false_positive_area", "occlusion_score")
+    )
+    if truth_pixels > 0:
         return f"IoU {row[RANKING_METRIC]:.2f}"
-    if row["truth_pixels"] == 0:
-        area = row["false_positive_area"]
+    if truth_pixels == 0:
         return "no face found" if math.isnan(area) else f"{area:.1f} % false positive"
-    return "no truth" if math.isnan(row["occlusion_score"]) else f"score {row['occlusion_score']:.2f}"
+    return "no truth" if math.isnan(score) else f"score {score:.2f}"
 
 
 def _with_panels(
     store: PromptStore, evaluations: Sequence[Evaluation], cases: Mapping[str, Case]
 ) -> tuple[dict[str, Case], tuple[float, float]]:
-    rows = store.rows()
-    stored = {row.id: read_case(row) for row in rows[rows["id"].isin(set(cases))].itertuples(index=False)}
+    stored = read_cases(store, cases)
     limits = similarity_limits(list(stored.values()))
     drawn = {}
     for image_id, case in cases.items():
@@ -205,14 +152,7 @@ def _with_panels(
         if image_id in stored:
             panels = draw_panels(stored[image_id], evaluations, case.scores, limits)
             complaints = stored[image_id].complaints
-        drawn[image_id] = Case(
-            id=case.id,
-            kind=case.kind,
-            status=case.status,
-            scores=case.scores,
-            panels=tuple(panels),
-            complaints=tuple(complaints),
-        )
+        drawn[image_id] = replace(case, panels=tuple(panels), complaints=tuple(complaints))
     return drawn, limits
 
 
@@ -225,7 +165,7 @@ def _status_counts(manifest: pd.DataFrame, evaluations: Sequence[Evaluation]) ->
 
 
 def _failures(manifest: pd.DataFrame, evaluations: Sequence[Evaluation]) -> list[tuple[str, str, str]]:
-    """Return (where, id, error) of everything that failed; what failed in the store is not said again per evaluation."""
+    """Return (where, id, error) of everything that failed; what failed in the store is not said again."""
     in_store = manifest[manifest["status"] == FAILED]
     found = [("encoding", str(row.id), _sentence(row.error)) for row in in_store.itertuples(index=False)]
     for evaluation in evaluations:
@@ -247,7 +187,7 @@ def _facts(store: PromptStore) -> dict[str, str]:
         "Software": f"s3pot {__version__}, Python {platform.python_version()}",
         "Store": f"{store.root.name}, identity {store.description.get('identity', 'unknown')}",
         "SAM": chain.get("sam", "unknown"),
-        "Selector": chain.get("prefix.selector.name", chain.get("prefix.selector.kind", "see configuration")),
+        "Selector": chain.get("prefix.selector.kind", "unknown"),
     }
 
 

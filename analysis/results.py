@@ -1,7 +1,7 @@
 """Evaluation folders as written by `evaluate`, and the table of numbers made of several [design 5.11, 5.12].
 
-Every number comes from `s3pot.metrics.summarise`; nothing is averaged here. Rows that carry no kind or face id (a user's
-own folder) get a kind `unknown`, and each image is then a face of its own.
+Every number comes from `s3pot.metrics`; nothing is averaged here. Rows that carry no kind or face id (a user's own
+folder) get a kind `unknown`, and each image is then a face of its own.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ _NOTHING = Interval(mean=float("nan"), low=float("nan"), high=float("nan"), n=0,
 
 
 class ResultsError(ValueError):
-    """An evaluation folder cannot be read; the message names it."""
+    """The per-image table of an evaluation is damaged; the message names it."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -68,7 +68,7 @@ class Column:
 HEADLINE = Column(
     metric=RANKING_METRIC,
     label="mean occlusion IoU",
-    explanation="intersection over union of predicted and true occlusion, prediction clipped to the predicted face mask",
+    explanation="intersection over union of prediction and truth, prediction clipped to the predicted face mask",
 )
 COLUMN_GROUPS: dict[str, tuple[Column, ...]] = {
     "Masks": (
@@ -142,11 +142,12 @@ def read_evaluation(name: str, folder: Path) -> Evaluation:
     """Read one evaluation folder.
 
     Raises:
-        ResultsError: if the per-image table is missing, unreadable, lacks columns, or holds an image twice.
+        FileNotFoundError: if it holds no per-image table.
+        ResultsError: if the table is unreadable, lacks columns, or holds an image twice.
     """
     path = folder / "per_image.parquet"
     if not path.is_file():
-        raise ResultsError(f"evaluation {name!r}: {path} is missing: make it with `s3pot evaluate`")
+        raise FileNotFoundError(f"evaluation {name!r}: {path} is missing: make it with `s3pot evaluate`")
     try:
         table = pd.read_parquet(path)
     except (OSError, ValueError) as error:
@@ -155,8 +156,9 @@ def read_evaluation(name: str, folder: Path) -> Evaluation:
     if missing:
         raise ResultsError(f"evaluation {name!r}: {path} lacks the columns {', '.join(missing)}")
     table["id"] = table["id"].astype(str)
-    if table["id"].duplicated().any():
-        raise ResultsError(f"evaluation {name!r}: {path} holds {table.loc[table['id'].duplicated(), 'id'].iloc[0]} twice")
+    twice = table.loc[table["id"].duplicated(), "id"].tolist()
+    if twice:
+        raise ResultsError(f"evaluation {name!r}: {path} holds {twice[0]!r} twice")
     # Optional columns become absent values, so that every reader finds them.
     every = dict.fromkeys(["status", "error", *ID_COLUMNS[2:], *METRIC_COLUMNS])
     images = table.set_index("id", drop=False).reindex(columns=["id", *every])
@@ -232,14 +234,14 @@ def _by_kind(summaries: Sequence[Summary | None]) -> dict[str, tuple[Interval, .
 
 def _difference(table: pd.DataFrame, first: pd.DataFrame, kinds: tuple[str, ...]) -> Interval:
     """Return the paired difference of the headline IoU over the images where both are defined."""
-    pairs = table.join(first[[RANKING_METRIC]], rsuffix="_first").dropna(subset=[RANKING_METRIC, f"{RANKING_METRIC}_first"])
+    pairs = table.assign(first=first[RANKING_METRIC]).dropna(subset=[RANKING_METRIC, "first"])
     if kinds:
         pairs = pairs[pairs["kind"].isin(kinds)]
     if pairs.empty or (kinds and set(pairs["kind"]) != set(kinds)):
         return _NOTHING
     return paired_difference(
         pairs[RANKING_METRIC].to_numpy(),
-        pairs[f"{RANKING_METRIC}_first"].to_numpy(),
+        pairs["first"].to_numpy(),
         pairs["face_id"].tolist(),
         pairs["cutout_id"].tolist(),
         rng=np.random.default_rng(_SEED),
@@ -248,9 +250,11 @@ def _difference(table: pd.DataFrame, first: pd.DataFrame, kinds: tuple[str, ...]
 
 
 def _filled(images: pd.DataFrame) -> pd.DataFrame:
-    """Return the table with kind, face and cut-out of every image filled in."""
-    filled = images.copy()
-    filled["kind"] = filled["kind"].astype(object).where(filled["kind"].notna(), "unknown")
+    """Return the images that bear on the numbers, with kind, face and cut-out of the measured ones filled in."""
+    measured = images["status"] != FAILED
+    # Images of unknown truth say nothing; failed ones stay, because their cut-outs count for the choice of kinds.
+    filled = images[images["truth_pixels"].notna() | ~measured].copy()
+    filled["kind"] = filled["kind"].astype(object).where(filled["kind"].notna() | ~measured, "unknown")
     for name in ("face_id", "cutout_id"):
         filled[name] = filled[name].astype(object).where(filled[name].notna(), filled["id"])
     return filled
@@ -267,7 +271,9 @@ def _caveats(evaluations: Sequence[Evaluation]) -> list[str]:
         for evaluation in evaluations
     )
     if anonymous:
-        caveats.append(f"{anonymous} images carry no face id; each counts as a face of its own, which narrows intervals.")
+        caveats.append(f"{anonymous} images carry no face id; each counts as a face, so intervals may be too narrow.")
     failed = {evaluation.name: int((evaluation.images["status"] == FAILED).sum()) for evaluation in evaluations}
-    caveats += [f"{count} failed images are missing from the numbers of {name}." for name, count in failed.items() if count]
+    if any(failed.values()):
+        counts = ", ".join(f"{name} {count}" for name, count in failed.items())
+        caveats.append(f"Failed images are not in the numbers: {counts}.")
     return caveats

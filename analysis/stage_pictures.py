@@ -137,7 +137,7 @@ def draw_similarity(
     colored[np.isnan(values)] = BLANK
     whole = cv2.resize(colored, (PANEL_SIDE, PANEL_SIDE), interpolation=cv2.INTER_NEAREST)
     panel = np.ascontiguousarray(whole[: frame.size[0], : frame.size[1]])
-    _outline(panel, enlarge_mask(face_mask(parsing), frame), _WHITE, width=1, halo=_DARK)
+    _outline(panel, enlarge_mask(face_mask(parsing), frame), _WHITE, width=2, halo=_DARK)
     return panel
 
 
@@ -175,10 +175,9 @@ def draw_prompts(
         return (token % side + 0.5) * cell - 0.5, (token // side + 0.5) * cell - 0.5
 
     half = 0.24 * cell
-    for width, color in ((2, _WHITE), (1, FACE)):
-        for x, y in map(center_xy, face_prompts):
-            corners = [(round((x + sign * half) * one), round((y + sign * half) * one)) for sign in (-1, 1)]
-            cv2.rectangle(panel, *corners, color, width if cell >= 8 else 1, cv2.LINE_AA, _SUBPIXEL_BITS)
+    for x, y in map(center_xy, face_prompts):
+        corners = [(round((x + sign * half) * one), round((y + sign * half) * one)) for sign in (-1, 1)]
+        cv2.rectangle(panel, *corners, FACE, 1, cv2.LINE_AA, _SUBPIXEL_BITS)
     for radius, color in ((0.42 * cell, _WHITE), (0.32 * cell, OCCLUSION)):
         for x, y in map(center_xy, occlusion_prompts):
             center = (round(x * one), round(y * one))
@@ -198,8 +197,8 @@ def draw_mask(picture: Picture, mask: BoolMask, inside: BoolMask, color: Color) 
     panel = _muted(picture, 0.35)
     counted = mask & inside
     panel[counted] = (0.5 * panel[counted] + 0.5 * np.array(color)).astype(np.uint8)
-    _outline(panel, mask, _WHITE, width=1, halo=_DARK)
-    _outline(panel, counted, color, width=2, halo=_WHITE)
+    _outline(panel, mask, color, width=2)
+    _outline(panel, counted, color, width=3)
     return panel
 
 
@@ -227,9 +226,7 @@ def _warp(values: npt.NDArray[np.uint8], frame: PanelFrame, border: int) -> npt.
     shrink = int(min(math.sqrt(abs(np.linalg.det(to_original[:, :2]))), *values.shape[:2]))
     if shrink > 1:
         height, width = values.shape[0] // shrink, values.shape[1] // shrink
-        values = cv2.resize(
-            values[: height * shrink, : width * shrink], (width, height), interpolation=cv2.INTER_AREA
-        )
+        values = cv2.resize(values[: height * shrink, : width * shrink], (width, height), interpolation=cv2.INTER_AREA)
         to_original = to_original / shrink
         to_original[:, 2] += 0.5 / shrink - 0.5
     warped = cv2.warpAffine(
@@ -245,9 +242,10 @@ def _muted(picture: Picture, share: float) -> Picture:
     return np.asarray(mixed * (1 - 0.3 * share) + 255 * 0.15 * share, dtype=np.uint8)
 
 
-def _outline(panel: Picture, mask: BoolMask, color: Color, *, width: int, halo: Color) -> None:
+def _outline(panel: Picture, mask: BoolMask, color: Color, *, width: int, halo: Color | None = None) -> None:
     if not mask.any():
         return
     contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-    cv2.drawContours(panel, contours, -1, halo, width + 2, cv2.LINE_AA)
+    if halo is not None:
+        cv2.drawContours(panel, contours, -1, halo, width + 2, cv2.LINE_AA)
     cv2.drawContours(panel, contours, -1, color, width, cv2.LINE_AA)

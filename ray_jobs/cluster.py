@@ -5,6 +5,8 @@ import os
 
 import ray
 
+from s3pot.embedded import LICENCE_SHOWN, show_licence
+
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     # No result files per trial: our own tables hold the results.
@@ -23,6 +25,8 @@ def connect() -> None:
         return
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    show_licence()
+    os.environ[LICENCE_SHOWN] = "1"
     if os.environ.get("RAY_ADDRESS"):
         ray.init(logging_level=logging.WARNING)
     else:

@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 
 from ray_jobs.job_cli import absolute, job_command, run_alone
-from s3pot.composite import Cutout, compose, compose_decoy, list_cutouts, load_cutout, unoccluded
+from s3pot.composite import Cutout, compose, compose_decoy, list_cutouts, load_cutout
 from s3pot.composite.rendering import NamedComposite, write_composites
 from s3pot.data.folds import Fold
 from s3pot.pretrain.faces import FaceBank, list_faces, load_faces
@@ -82,17 +82,7 @@ def _composites(config: CompositesConfig, faces: FaceBank, cutouts: list[Cutout]
         clean, parsing = faces.images[row], faces.parsings[row]
         draw = rng.random()
         if draw < config.clean_share:
-            region = face_region(parsing)
-            nothing = region & ~region
-            composite = Composite(
-                image=clean,
-                clean=clean,
-                occluder=nothing,
-                occlusion=nothing,
-                region=region,
-                cutout_ids=(),
-                kind="clean",
-            )
+            composite = unoccluded(clean, parsing)
         elif draw < config.clean_share + config.decoy_share:
             donor = faces.images[int(rng.integers(len(faces)))]
             composite = compose_decoy(clean, parsing, donor, draw_cutout(cutouts, rng), rng)

@@ -20,12 +20,19 @@ from ray_jobs.job_cli import PartlyFailed, absolute, job_command, run_alone
 from ray_jobs.run_folder import open_run
 from ray_jobs.tracking import tracked_run
 from s3pot.chain import ChainConfig, load_prefix
-from s3pot.config import to_mapping
+from s3pot.config import ConfigError, to_mapping
 from s3pot.images import list_images
 from s3pot.store.encoding import encode_images
 from s3pot.store.prompt_store import PromptStore
 
 _log = logging.getLogger("s3pot.encode")
+
+
+class ManifestError(ConfigError):
+    """An input manifest cannot be used; the message names it and what is wrong."""
+
+    def __init__(self, source: Path, problem: str) -> None:
+        super().__init__(str(source), [problem])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +105,7 @@ def read_items(source: Path, limit: int = 0) -> list[dict[str, Any]]:
 
     Raises:
         FileNotFoundError: if the input is neither folder nor manifest, or names no images.
+        ManifestError: if a manifest lacks a column, or has an id twice or one that is a path out of its folder.
     """
     if source.is_dir():
         paths = list_images(source, recursive=True)
@@ -106,11 +114,16 @@ def read_items(source: Path, limit: int = 0) -> list[dict[str, Any]]:
         frame = pd.read_parquet(source) if source.suffix == ".parquet" else pd.read_csv(source, dtype={"id": str})
         missing = {"id", "path"} - set(frame.columns)
         if missing:
-            raise FileNotFoundError(f"{source}: the manifest lacks the columns {', '.join(sorted(missing))}")
+            raise ManifestError(source, f"the manifest lacks the columns {', '.join(sorted(missing))}")
         items = frame.astype(object).where(frame.notna(), None).to_dict("records")
+        outside = [
+            item["id"] for item in items if ".." in Path(str(item["id"])).parts or Path(str(item["id"])).is_absolute()
+        ]
+        if outside:
+            raise ManifestError(source, f"the id {outside[0]!r} leads out of the folders that results are written to")
         twice = frame["id"][frame["id"].duplicated()]
         if len(twice):
-            raise FileNotFoundError(f"{source}: the id {twice.iloc[0]!r} stands there more than once")
+            raise ManifestError(source, f"the id {twice.iloc[0]!r} stands there more than once")
     else:
         raise FileNotFoundError(f"input={source}: neither a folder of images nor a .parquet or .csv manifest")
     return items[:limit] if limit else items
@@ -144,27 +157,24 @@ def _run(todo: list[dict[str, Any]], store: PromptStore, config: EncodeConfig) -
     cluster.connect()
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
-    cpus = cluster.total("CPU")
-    on_gpu = config.gpus_per_actor > 0
+    # A job that cannot go on says so instead of waiting for ever.
+    context.execution_no_progress_timeout_s = 600
+    cpus, on_gpu = cluster.total("CPU"), config.gpus_per_actor > 0
     auto = int(cluster.total("GPU") / config.gpus_per_actor) if on_gpu else int(cpus // 2)
     batches = -(-len(todo) // config.batch_size)
     actors = max(1, min(config.actors or auto, batches))
-    # One core stays free for reading; a pool that asks for all of them leaves Ray Data nothing to read with.
-    threads = max(1, int(cpus / actors))
+    # Ray Data reads with tasks of one CPU each: actors that reserve all of them wait for ever for their first batch.
+    reserved = 0.0 if on_gpu else max(0.0, (cpus - 1) / actors)
     columns = sorted({key for item in todo for key in item})
-    frame = pd.DataFrame([{key: item.get(key) for key in columns} for item in todo], dtype=object)
-    dataset = (
-        ray.data.from_pandas(frame)
-        .repartition(max(batches, 1))
-        .map_batches(
-            EncodeActor,
-            fn_constructor_kwargs={"config": config, "threads": threads},
-            compute=ray.data.ActorPoolStrategy(size=actors),
-            batch_size=config.batch_size,
-            batch_format="pandas",
-            num_cpus=0 if on_gpu else max(0.5, cpus / actors - 0.5),
-            num_gpus=config.gpus_per_actor if on_gpu else None,
-        )
+    items = [{key: item.get(key) for key in columns} for item in todo]
+    dataset = ray.data.from_items(items, override_num_blocks=batches).map_batches(
+        EncodeActor,
+        fn_constructor_kwargs={"config": config, "threads": max(1, int(cpus / actors))},
+        compute=ray.data.ActorPoolStrategy(size=actors),
+        batch_size=config.batch_size,
+        batch_format="pandas",
+        num_cpus=reserved,
+        num_gpus=config.gpus_per_actor if on_gpu else None,
     )
     started, shown, finished, failed = time.monotonic(), 0.0, 0, 0
     for row in dataset.iter_rows():

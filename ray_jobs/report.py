@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from analysis.report import write_report
-
 from ray_jobs.job_cli import absolute, job_command, run_alone
 
 _log = logging.getLogger("s3pot.report")

@@ -29,6 +29,8 @@ _FILES: dict[str, str] = {
     "generator": "reference_generator.safetensors",
     "reweighter": "reweighter.safetensors",
 }
+# Set by a program that has shown the licence, for the processes it starts.
+LICENCE_SHOWN = "S3POT_LICENCE_SHOWN"
 _log = logging.getLogger(__name__)
 
 
@@ -110,7 +112,7 @@ def load_weights(model: nn.Module, path: Path) -> nn.Module:
 
 def load_parser(path: Path | None = None) -> FaceParser:
     """Load the embedded face parser, frozen."""
-    _show_licence()
+    show_licence()
     parser = FaceParser()
     load_weights(parser, path or weights_path("parser"))
     return parser
@@ -118,7 +120,7 @@ def load_parser(path: Path | None = None) -> FaceParser:
 
 def load_generator(path: Path | None = None) -> ReferenceGenerator:
     """Load the embedded reference generator, frozen."""
-    _show_licence()
+    show_licence()
     generator = ReferenceGenerator()
     load_weights(generator, path or weights_path("generator"))
     return generator
@@ -126,7 +128,7 @@ def load_generator(path: Path | None = None) -> ReferenceGenerator:
 
 def load_nano_sam(path: Path | None = None, *, enhance_point_only: bool = False) -> PromptableSam:
     """Load the embedded nano SAM, frozen."""
-    _show_licence()
+    show_licence()
     sam = build_sam("nano")
     load_weights(sam, path or weights_path("nano_sam"))
     return PromptableSam(sam, enhance_point_only=enhance_point_only)
@@ -139,7 +141,10 @@ def file_hash(path: Path) -> str:
 
 
 @cache
-def _show_licence() -> None:
+def show_licence() -> None:
+    """Say once per run what terms the embedded weights have; worker processes are told to stay silent."""
+    if os.environ.get(LICENCE_SHOWN):
+        return
     _log.warning(
         "S3POT embedded weights are derived from research-only data: non-commercial research use, see %s",
         weights_folder() / "WEIGHTS_LICENSE",

@@ -198,7 +198,8 @@ class FrozenPrefix:
         ]
 
     def _pixels(self, images: Sequence[np.ndarray]) -> Float[Tensor, "b 3 s s"]:
-        stacked = np.stack([self._pad(image) for image in images])
+        # The layout of a picture in memory picks the convolution kernels, and their rounding: always the same one.
+        stacked = np.ascontiguousarray(np.stack([self._pad(image) for image in images]))
         return torch.from_numpy(stacked).permute(0, 3, 1, 2).to(self.sam.device).float() / 255.0
 
     def _pad(self, array: np.ndarray) -> np.ndarray:

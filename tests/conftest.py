@@ -56,6 +56,21 @@ def rng() -> np.random.Generator:
 
 
 @pytest.fixture(scope="session")
+def random_weight_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the four embedded models, random weights of a fixed seed; use `random_weights`."""
+    from tests.stand_ins import write_random_weights
+
+    return write_random_weights(tmp_path_factory.mktemp("weights"))
+
+
+@pytest.fixture
+def random_weights(random_weight_files: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The embedded models are those with random weights; yields their folder. Processes started later see them too."""
+    monkeypatch.setenv("S3POT_WEIGHTS", str(random_weight_files))
+    return random_weight_files
+
+
+@pytest.fixture(scope="session")
 def ray_cluster() -> Iterator[dict[str, object]]:
     """A local Ray cluster of two CPUs without dashboard; yields what `ray.init` knows about it."""
     import ray

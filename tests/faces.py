@@ -71,7 +71,7 @@ def draw_faces(number: int = 3, size: int = 64) -> FaceBank:
     )
 
 
-def draw_cutout(
+def make_cutout(
     kind: str = "objects",
     name: str = "disc",
     color: tuple[int, int, int] = (20, 60, 220),
@@ -88,11 +88,11 @@ def draw_cutout(
     return Cutout(id=f"{kind}/{name}", kind=kind, rgba=rgba)
 
 
-def draw_cutouts() -> list[Cutout]:
+def make_cutouts() -> list[Cutout]:
     """Draw one cut-out of each of four kinds."""
     return [
-        draw_cutout("hands", "palm", (200, 150, 130), (120, 80)),
-        draw_cutout("sunglasses", "dark", (20, 20, 20), (40, 120)),
-        draw_cutout("masks", "blue", (120, 170, 220), (80, 110)),
-        draw_cutout("objects", "disc"),
+        make_cutout("hands", "palm", (200, 150, 130), (120, 80)),
+        make_cutout("sunglasses", "dark", (20, 20, 20), (40, 120)),
+        make_cutout("masks", "blue", (120, 170, 220), (80, 110)),
+        make_cutout("objects", "disc"),
     ]

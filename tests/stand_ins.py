@@ -1,11 +1,16 @@
 """Stand-ins for trained models and stored records: random weights of fixed seeds, a parser that sees a drawn face."""
 
+import json
+from dataclasses import asdict
+from pathlib import Path
+
 import numpy as np
 import torch
 from segment_anything.modeling import MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
 from torch import Tensor
 from torch.nn import functional
 
+from s3pot.embedded import save_weights
 from s3pot.head.records import PromptRecord
 from s3pot.head.reweighter import PromptReweighter, ReweighterConfig
 from s3pot.parsing.network import FaceParser
@@ -13,6 +18,7 @@ from s3pot.prefix import FrozenPrefix, PrefixConfig
 from s3pot.reference.generator import ReferenceGenerator, one_hot_parsing
 from s3pot.sam.nano_encoder import NanoImageEncoder
 from s3pot.sam.promptable import PromptableSam
+from s3pot.sam.sizes import build_sam
 from s3pot.seeding import torch_generator
 from tests.faces import draw_face
 
@@ -81,6 +87,23 @@ def random_record(name: str, occlusion: int, face: int, sam: PromptableSam | Non
         occlusion_prompts=order[:occlusion].sort().values,
         face_prompts=order[occlusion : occlusion + face].sort().values,
     )
+
+
+def write_reweighter(reweighter: PromptReweighter, path: Path) -> Path:
+    """Write a head as a training does: its file says how it is built."""
+    save_weights(reweighter, path, {"model": "reweighter", "reweighter": json.dumps(asdict(reweighter.config))})
+    return path
+
+
+def write_random_weights(folder: Path) -> Path:
+    """Write the files of the embedded models into a folder for `$S3POT_WEIGHTS`."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        save_weights(FaceParser(), folder / "face_parser.safetensors", {"model": "parser"})
+        save_weights(ReferenceGenerator(), folder / "reference_generator.safetensors", {"model": "generator"})
+    save_weights(build_sam("nano"), folder / "nano_sam.safetensors", {"model": "nano_sam"})
+    write_reweighter(small_reweighter(128, trained_looking=True), folder / "reweighter.safetensors")
+    return folder
 
 
 def textured_face(seed: int = 0, size: int = 256) -> tuple[np.ndarray, np.ndarray]:

@@ -21,7 +21,7 @@ from s3pot.reference.generator import ReferenceGenerator, one_hot_parsing
 from s3pot.sam.promptable import PromptableSam
 
 GENERATOR_SCHEDULE = PretrainConfig(
-    phases=(Phase(size=128, steps=1300, batch=16), Phase(size=256, steps=220, batch=16)), learning_rate=1e-3
+    phases=(Phase(size=128, steps=900, batch=16), Phase(size=256, steps=150, batch=12)), learning_rate=1e-3
 )
 FACE_WEIGHT = 4.0
 TOKEN_WEIGHT = 0.3

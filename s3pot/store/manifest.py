@@ -56,8 +56,11 @@ def append_part(folder: Path, rows: list[dict[str, Any]]) -> None:
     # Time first: parts sort by when they were written.
     name = f"{time.time_ns():020d}-{uuid.uuid4().hex[:8]}.parquet"
     part = folder / f".{name}.part"
-    pq.write_table(table, part, compression="zstd")
-    os.replace(part, folder / name)
+    try:
+        pq.write_table(table, part, compression="zstd")
+        os.replace(part, folder / name)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def read_manifest(folder: Path, columns: list[str] | None = None) -> pd.DataFrame:

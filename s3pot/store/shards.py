@@ -29,8 +29,11 @@ def write_shard(folder: Path, ids: Sequence[str], tensors: dict[str, list[Tensor
     name = hashlib.sha256("\n".join(ids).encode()).hexdigest()[:24] + ".safetensors"
     stacked = {key: torch.stack([row.half() for row in rows]).contiguous() for key, rows in tensors.items()}
     part = folder / f".{name}.{os.getpid()}.part"
-    save_file(stacked, part)
-    os.replace(part, folder / name)
+    try:
+        save_file(stacked, part)
+        os.replace(part, folder / name)
+    finally:
+        part.unlink(missing_ok=True)  # of a write that broke off: a full disk must not fill with remains
     return name
 
 

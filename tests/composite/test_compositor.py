@@ -9,7 +9,7 @@ from s3pot.composite.compositor import MAX_SHARE, MIN_SHARE, Composite, compose,
 from s3pot.composite.cutouts import Cutout, list_cutouts, load_cutout
 from s3pot.metrics.face_region import face_region
 from s3pot.pretrain.faces import list_faces, load_faces
-from tests.faces import draw_cutout, draw_cutouts, draw_face
+from tests.faces import draw_face, make_cutout, make_cutouts
 
 SIZE = 128
 # A shadow is moved by up to 2.5 % of the side downwards, a few percent sideways, and blurred; nothing reaches further.
@@ -26,7 +26,7 @@ def decoy(seed: int, cutout: Cutout | None = None) -> tuple[Composite, np.ndarra
     donor, _ = draw_face(SIZE, seed=7)
     noise = np.random.default_rng(seed).integers(-40, 40, donor.shape)
     donor = np.clip(donor + noise, 0, 255).astype(np.uint8)  # skin of another texture: equal colours leave no trace
-    cutout = cutout or draw_cutout("hands", "palm", size=(120, 80))
+    cutout = cutout or make_cutout("hands", "palm", size=(120, 80))
     return compose_decoy(image, parsing, donor, cutout, np.random.default_rng(seed)), image
 
 
@@ -43,10 +43,10 @@ def uniform_hand(value: int) -> tuple[np.ndarray, np.ndarray, Cutout]:
     """A face of one colour and a hand of the same colour."""
     _, parsing = draw_face(SIZE)
     clean = np.full((SIZE, SIZE, 3), value, dtype=np.uint8)
-    return clean, parsing, draw_cutout("hands", "same", (value,) * 3, (160, 160))
+    return clean, parsing, make_cutout("hands", "same", (value,) * 3, (160, 160))
 
 
-@pytest.mark.parametrize("cutout", draw_cutouts(), ids=lambda cutout: cutout.kind)
+@pytest.mark.parametrize("cutout", make_cutouts(), ids=lambda cutout: cutout.kind)
 def test_the_truth_is_exactly_the_occluder_inside_the_region(cutout: Cutout) -> None:
     image, parsing = draw_face(SIZE)
     for seed in range(5):
@@ -61,7 +61,7 @@ def test_the_truth_is_exactly_the_occluder_inside_the_region(cutout: Cutout) -> 
 
 def test_the_truth_agrees_with_the_picture() -> None:
     # A bright blue disc on a face that is nowhere blue: the truth can be read off the picture again.
-    disc = draw_cutout("objects", "disc", (0, 0, 255), (200, 200))
+    disc = make_cutout("objects", "disc", (0, 0, 255), (200, 200))
     for seed in range(8):
         made = composite([disc], seed)
         blue = made.image[..., 2].astype(int) - made.image[..., 0] > 100
@@ -72,7 +72,7 @@ def test_the_truth_agrees_with_the_picture() -> None:
 def test_the_face_is_untouched_far_from_occluder_and_shadow() -> None:
     image, _ = draw_face(SIZE)
     for seed in range(10):
-        made = composite([draw_cutout("objects", "disc", (0, 0, 255))], seed)
+        made = composite([make_cutout("objects", "disc", (0, 0, 255))], seed)
         far = ~grown(made.occluder, REACH)
         assert far.mean() > 0.2
         assert np.array_equal(made.image[far], image[far])
@@ -81,7 +81,7 @@ def test_the_face_is_untouched_far_from_occluder_and_shadow() -> None:
 def test_a_shadow_only_darkens_and_is_no_occlusion() -> None:
     shaded = 0
     for seed in range(20):
-        made = composite([draw_cutout("objects", "disc", (0, 0, 255))], seed)
+        made = composite([make_cutout("objects", "disc", (0, 0, 255))], seed)
         around = grown(made.occluder, REACH) & ~grown(made.occluder, 4)
         change = made.image[around].astype(int) - made.clean[around]
         assert change.max() <= 0
@@ -91,7 +91,7 @@ def test_a_shadow_only_darkens_and_is_no_occlusion() -> None:
 
 def test_the_inputs_are_not_written_to() -> None:
     image, parsing = draw_face(SIZE)
-    cutout = draw_cutout()
+    cutout = make_cutout()
     before = image.copy(), parsing.copy(), cutout.rgba.copy()
     compose(image, parsing, [cutout], np.random.default_rng(0))
     compose_decoy(image, parsing, image, cutout, np.random.default_rng(0))
@@ -99,7 +99,7 @@ def test_the_inputs_are_not_written_to() -> None:
 
 
 def test_a_seed_gives_the_same_composite_and_another_seed_another() -> None:
-    cutouts = draw_cutouts()[:2]
+    cutouts = make_cutouts()[:2]
     first, again, other = (composite(cutouts, seed) for seed in (4, 4, 5))
     assert np.array_equal(first.image, again.image)
     assert np.array_equal(first.occluder, again.occluder)
@@ -108,7 +108,7 @@ def test_a_seed_gives_the_same_composite_and_another_seed_another() -> None:
     assert not np.array_equal(decoy(4)[0].image, decoy(5)[0].image)
 
 
-@pytest.mark.parametrize("cutout", draw_cutouts(), ids=lambda cutout: cutout.kind)
+@pytest.mark.parametrize("cutout", make_cutouts(), ids=lambda cutout: cutout.kind)
 def test_an_occluder_covers_a_sensible_share_of_the_face(cutout: Cutout) -> None:
     for seed in range(25):
         made = composite([cutout], seed)
@@ -118,15 +118,15 @@ def test_an_occluder_covers_a_sensible_share_of_the_face(cutout: Cutout) -> None
 
 
 def test_an_occluder_that_cannot_cover_enough_is_laid_down_all_the_same() -> None:
-    thread = draw_cutout("objects", "thread", size=(3, 200))
+    thread = make_cutout("objects", "thread", size=(3, 200))
     made = composite([thread], 0)
     assert made.occlusion.sum() < MIN_SHARE * made.region.sum()
     assert made.kind == "objects"
 
 
 def test_several_cutouts_make_one_truth() -> None:
-    red = draw_cutout("objects", "red", (255, 0, 0), (100, 100))
-    blue = draw_cutout("objects", "blue", (0, 0, 255), (100, 100))
+    red = make_cutout("objects", "red", (255, 0, 0), (100, 100))
+    blue = make_cutout("objects", "blue", (0, 0, 255), (100, 100))
     seen = set()
     for seed in range(12):
         made = composite([red, blue], seed)
@@ -143,7 +143,7 @@ def test_several_cutouts_make_one_truth() -> None:
 
 
 def test_several_cutouts_together_leave_some_of_the_face_visible() -> None:
-    hands = [draw_cutout("hands", name, size=(160, 160)) for name in ("left", "right")]
+    hands = [make_cutout("hands", name, size=(160, 160)) for name in ("left", "right")]
     shares = [made.occlusion.sum() / made.region.sum() for made in (composite(hands, seed) for seed in range(40))]
     assert max(shares) <= MAX_SHARE
     assert min(shares) >= MIN_SHARE
@@ -161,7 +161,7 @@ def test_an_occluder_of_the_colour_of_the_face_leaves_no_outline() -> None:
 
 
 def test_a_hand_takes_on_the_colour_of_the_skin() -> None:
-    made = composite([draw_cutout("hands", "green", (0, 200, 0), (160, 160))], 3)
+    made = composite([make_cutout("hands", "green", (0, 200, 0), (160, 160))], 3)
     inside = shrunk(made.occluder, 3)
     found, skin = made.image[inside].mean(axis=0), made.clean[made.region].mean(axis=0)
     assert np.linalg.norm(found - skin) < 0.85 * np.linalg.norm(np.array([0, 200, 0]) - skin)
@@ -169,7 +169,7 @@ def test_a_hand_takes_on_the_colour_of_the_skin() -> None:
 
 def test_anything_else_follows_the_light_of_the_picture() -> None:
     image, parsing = draw_face(SIZE)
-    cutout = draw_cutout("objects", "grey", (120, 120, 120), (160, 160))
+    cutout = make_cutout("objects", "grey", (120, 120, 120), (160, 160))
     dark = compose((image * 0.3).astype(np.uint8), parsing, [cutout], np.random.default_rng(1))
     bright = compose(image, parsing, [cutout], np.random.default_rng(1))
     inside = shrunk(dark.occluder, 3)
@@ -197,7 +197,7 @@ def test_a_decoy_stays_within_the_region(seed: int) -> None:
 def test_a_decoy_takes_the_mean_colour_of_the_skin_it_covers() -> None:
     image, parsing = draw_face(SIZE)
     donor = np.full_like(image, (30, 200, 90))
-    made = compose_decoy(image, parsing, donor, draw_cutout("hands", "palm", size=(120, 80)), np.random.default_rng(2))
+    made = compose_decoy(image, parsing, donor, make_cutout("hands", "palm", size=(120, 80)), np.random.default_rng(2))
     changed = shrunk((made.image != image).any(axis=2), 3)
     assert changed.sum() > 50
     assert np.abs(made.image[changed].mean(axis=0) - image[changed].mean(axis=0)).max() < 12
@@ -223,7 +223,7 @@ def test_no_cutout_is_an_error() -> None:
 def test_no_face_is_an_error() -> None:
     image, parsing = draw_face(SIZE)
     with pytest.raises(ValueError, match="no face region"):
-        compose(image, np.zeros_like(parsing), [draw_cutout()], np.random.default_rng(0))
+        compose(image, np.zeros_like(parsing), [make_cutout()], np.random.default_rng(0))
 
 
 def test_real_faces_and_cutouts_of_every_kind(shared_data: Path) -> None:

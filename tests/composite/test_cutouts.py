@@ -90,7 +90,7 @@ def test_the_folds_part_the_cutouts(tmp_path: Path) -> None:
     for number in range(12):
         write_cutout(tmp_path / "objects" / f"o{number}.png", rectangle(4, 4, slice(0, 4), slice(0, 4)))
     listed = {fold: list_cutouts(tmp_path, fold) for fold in ("dev", "head", "prefix")}
-    assert sorted(sum(listed.values(), [])) == list_cutouts(tmp_path)
+    assert sorted(cutout for part in listed.values() for cutout in part) == list_cutouts(tmp_path)
     expected = fold_of_cutouts("objects", [f"o{number}" for number in range(12)])
     for fold, cutouts in listed.items():
         assert cutouts

@@ -11,8 +11,7 @@ from s3pot.metrics.face_region import face_region
 from s3pot.parsing.classes import CLASSES, face_mask
 from s3pot.pretrain.faces import FaceBank, list_faces, load_faces
 from s3pot.pretrain.samples import DECOY_SHARE, KIND_WEIGHTS, Sample, draw_cutout, draw_sample
-from tests.faces import draw_cutouts, draw_face, draw_faces
-from tests.faces import draw_cutout as drawn_cutout
+from tests.faces import draw_face, draw_faces, make_cutout, make_cutouts
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +30,7 @@ def samples(
     return [
         draw_sample(
             faces,
-            cutouts or draw_cutouts(),
+            cutouts or make_cutouts(),
             size=size,
             seed=0,
             stage=stage,
@@ -103,7 +102,7 @@ def test_none_or_all_carry_an_occluder(faces: FaceBank, share: float, expected: 
 
 
 def test_the_picture_changes_where_the_occluder_lies(faces: FaceBank) -> None:
-    blue = [drawn_cutout("objects", "disc", (0, 0, 255), (120, 120))]
+    blue = [make_cutout("objects", "disc", (0, 0, 255), (120, 120))]
     for sample in samples(faces, 10, 1.0, cutouts=blue):
         inner = cv2.erode(sample.occluder.astype(np.uint8), np.ones((5, 5))) > 0
         outer = cv2.dilate(sample.occluder.astype(np.uint8), np.ones((31, 31))) > 0
@@ -153,7 +152,7 @@ def test_a_picture_without_a_face_stays_as_it_is() -> None:
 
 
 def test_kinds_are_drawn_by_their_weights() -> None:
-    cutouts = draw_cutouts() + [drawn_cutout("objects", f"disc{number}") for number in range(30)]
+    cutouts = make_cutouts() + [make_cutout("objects", f"disc{number}") for number in range(30)]
     rng = np.random.default_rng(0)
     drawn = [draw_cutout(cutouts, rng) for _ in range(3000)]
     counts = Counter(cutout.kind for cutout in drawn)
@@ -165,7 +164,7 @@ def test_kinds_are_drawn_by_their_weights() -> None:
 
 
 def test_a_kind_without_a_weight_is_drawn_too() -> None:
-    cutouts = [drawn_cutout("hands", "palm"), drawn_cutout("microphones", "mic")]
+    cutouts = [make_cutout("hands", "palm"), make_cutout("microphones", "mic")]
     rng = np.random.default_rng(0)
     counts = Counter(draw_cutout(cutouts, rng).kind for _ in range(500))
     assert counts["microphones"] / 500 == pytest.approx(0.25, abs=0.06)

@@ -1,0 +1,95 @@
+"""Measure reads from the token store against Parquet tensor columns: `python benchmarks/prompt_store.py [--quick]`.
+
+The same fp16 tokens are written as the library's shards and as Parquet files of as many images, once with the row
+groups that pyarrow makes by default and once with one image per row group, the best that Parquet can do for random
+rows. Then images are read in random order. All files are in the page cache, as in every epoch but the first.
+The script fails when a read gives other values.
+"""
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from s3pot.store.shards import read_row, write_shard
+
+PER_FILE = 8  # images per shard, as `encode` writes them
+Read = Callable[[int], np.ndarray]
+
+
+def write_shards(folder: Path, tokens: np.ndarray) -> Read:
+    """Write the library's shards; return how an image is read."""
+    names = []
+    for first in range(0, len(tokens), PER_FILE):
+        rows = [torch.from_numpy(row) for row in tokens[first : first + PER_FILE]]
+        names.append(write_shard(folder, [str(first + place) for place in range(len(rows))], {"image_tokens": rows}))
+    return lambda image: read_row(folder / names[image // PER_FILE], "image_tokens", image % PER_FILE).numpy()
+
+
+def write_parquet(folder: Path, tokens: np.ndarray, rows_per_group: int | None) -> Read:
+    """Write Parquet files with a tensor column; return how an image is read."""
+    folder.mkdir()
+    for first in range(0, len(tokens), PER_FILE):
+        column = pa.FixedShapeTensorArray.from_numpy_ndarray(tokens[first : first + PER_FILE])
+        table = pa.table({"image_tokens": column})
+        pq.write_table(table, folder / f"{first // PER_FILE}.parquet", row_group_size=rows_per_group)
+    per_group = rows_per_group or PER_FILE
+
+    def read(image: int) -> np.ndarray:
+        group, row = divmod(image % PER_FILE, per_group)
+        with pq.ParquetFile(folder / f"{image // PER_FILE}.parquet") as opened:
+            column = opened.read_row_group(group, columns=["image_tokens"])["image_tokens"].combine_chunks()
+        return column.to_numpy_ndarray()[row]
+
+    return read
+
+
+def measure(name: str, write: Callable[[], Read], tokens: np.ndarray, order: np.ndarray) -> float:
+    """Print one line of the table; return milliseconds per image read."""
+    begin = time.perf_counter()
+    read = write()
+    writing = time.perf_counter() - begin
+    for image in range(len(tokens)):  # fills the page cache
+        if not np.array_equal(read(image), tokens[image]):
+            raise SystemExit(f"{name}: image {image} came back with other values")
+    times = []
+    for image in order:
+        begin = time.perf_counter()
+        float(read(int(image))[0, 0, 0])
+        times.append(time.perf_counter() - begin)
+    reading = 1000 * float(np.median(times))
+    print(f"{name:<34}{tokens.nbytes / writing / 2**20:>14.0f}{reading:>12.2f}", flush=True)
+    return reading
+
+
+def compare(title: str, tokens: np.ndarray, folder: Path) -> None:
+    """Print the table of one token size."""
+    order = np.random.default_rng(1).permutation(len(tokens))
+    print(f"{f'{title}, {len(tokens)} images':<34}{'write MiB/s':>14}{'read ms':>12}")
+    ours = measure("safetensors shards (ours)", lambda: write_shards(folder / "shards", tokens), tokens, order)
+    single = measure("Parquet, one image per row group", lambda: write_parquet(folder / "1", tokens, 1), tokens, order)
+    plain = measure("Parquet", lambda: write_parquet(folder / "plain", tokens, None), tokens, order)
+    print(f"a random image is read {single / ours:.0f} to {plain / ours:.0f} times faster\n", flush=True)
+
+
+def main() -> None:
+    """Run the comparison."""
+    parser = argparse.ArgumentParser(description="Token shards against Parquet tensor columns.")
+    parser.add_argument("--quick", action="store_true", help="tokens of the nano SAM only")
+    shapes = {"nano 128 x 32 x 32": (64, 128, 32, 32), "vit 256 x 64 x 64": (48, 256, 64, 64)}
+    if parser.parse_args().quick:
+        del shapes["vit 256 x 64 x 64"]
+    for title, shape in shapes.items():
+        tokens = np.random.default_rng(0).standard_normal(shape, dtype=np.float32).astype(np.float16)
+        with tempfile.TemporaryDirectory() as folder:
+            compare(title, tokens, Path(folder))
+
+
+if __name__ == "__main__":
+    main()

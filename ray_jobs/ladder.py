@@ -1,0 +1,108 @@
+"""Print controls and oracle ladder for a head: which part of the chain limits the result on given composites.
+
+python ray_jobs/ladder.py manifest=runs/data/dev/manifest.parquet head=embedded
+"""
+
+import logging
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+import typer
+
+from ray_jobs.evaluate import head_file
+from ray_jobs.job_cli import absolute, job_command, run_alone
+from ray_jobs.run_folder import identity, open_run
+from ray_jobs.tracking import tracked_run
+from s3pot.chain import ChainConfig, chain_identity, load_prefix, load_reweighter
+from s3pot.config import to_mapping
+from s3pot.ladder import climb, read_ladder_images
+from s3pot.metrics import auroc, cluster_bootstrap_mean
+from s3pot.seeding import generator
+
+_log = logging.getLogger("s3pot.ladder")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LadderConfig:
+    """What the ladder is climbed on.
+
+    Attributes:
+        manifest: composites made by `data`, at the working size.
+        head: a trained head's file, `embedded`, or `none` for prompts as they are only.
+        chain: models and frozen stages.
+        limit: at most this many images; 0 = all.
+        seed: of random prompts and intervals.
+        runs: folder of all runs and the MLflow database.
+    """
+
+    manifest: Path
+    head: str = "embedded"
+    chain: ChainConfig = field(default_factory=lambda: ChainConfig(alignment="none"))
+    limit: int = 0
+    seed: int = 0
+    runs: Path = Path("runs")
+
+
+def ladder(config: LadderConfig) -> pd.DataFrame:
+    """Climb, print and store the ladder; returns the table of means."""
+    manifest = pd.read_parquet(config.manifest)
+    manifest = manifest.head(config.limit) if config.limit else manifest
+    prefix = load_prefix(config.chain)
+    images = read_ladder_images(manifest, prefix.size)
+    head = head_file(config.head)
+    heads: dict[str, torch.nn.Module | None] = {"none": None}
+    if head is not None:
+        heads["reweighter"] = load_reweighter(head, prefix.sam.device)
+    name = f"{absolute(config.manifest).parent.name}-{identity(config, chain_identity(config.chain))}"
+    folder = open_run(absolute(config.runs), "ladder", name, config)
+    with tracked_run("ladder", name, to_mapping(config), absolute(config.runs)) as tracked:
+        table = climb(images, prefix, heads, seed=config.seed)
+        table.to_parquet(folder / "per_image.parquet", index=False)
+        means = summarise_rungs(table, config.seed)
+        means.to_csv(folder / "ladder.csv", index=False)
+        tracked.log_artifact(folder / "per_image.parquet")
+        tracked.log_artifact(folder / "ladder.csv")
+        iou = {f"iou_{row.rung}_{row.head}": float(row.iou) for row in means.itertuples(index=False)}
+        tracked.log_metrics({key: value for key, value in iou.items() if math.isfinite(value)})
+    typer.echo(means.to_string(index=False, float_format=lambda value: f"{value:.3f}"))
+    typer.echo(f"({folder})")
+    return means
+
+
+def summarise_rungs(table: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """Average every rung and head: IoU with interval, prompts, and how clean faces fare."""
+    rows: list[dict[str, Any]] = []
+    for (rung, head), part in table.groupby(["rung", "head"], sort=False):
+        occluded, clean = part[part["truth_pixels"] > 0], part[part["truth_pixels"] == 0]
+        interval = cluster_bootstrap_mean(
+            occluded["iou_face_mask"].to_numpy(),
+            occluded["face_id"].to_numpy(),
+            occluded["cutout_id"].to_numpy(),
+            rng=generator(seed, "ladder/interval", f"{rung}/{head}"),
+        )
+        rows.append(
+            {
+                "rung": rung,
+                "head": head,
+                "iou": interval.mean,
+                "low": interval.low,
+                "high": interval.high,
+                "n": interval.n,
+                "iou_region": occluded["iou_region"].mean(),
+                "prompt_precision": occluded["prompt_precision"].mean(),
+                "prompt_recall": occluded["prompt_recall"].mean(),
+                "clean_area_percent": clean["false_positive_area"].mean(),
+                "auroc": auroc(occluded["occlusion_score"], clean["occlusion_score"]) if len(clean) else math.nan,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+command = job_command(LadderConfig, ladder, {"limit": 6}, __doc__ or "")
+
+if __name__ == "__main__":
+    run_alone(command)

@@ -1,0 +1,219 @@
+import math
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from analysis.report import write_report
+from s3pot.store import StoreError
+from tests.analysis.fake_results import FakeResults
+
+HOSTILE = "<img src=x onerror=alert(1)>\"'&{{ 7 * 7 }}"
+VOID = {"meta", "img", "input", "col", "br", "link"}
+
+
+class Page(HTMLParser):
+    """Collects what the tests ask about, and checks that tags are closed in order."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[str] = []
+        self.open: list[str] = []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] != "style" and data.strip():
+            self.texts.append(" ".join(data.split()))
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+    @property
+    def text(self) -> str:
+        return " ".join(self.texts)
+
+
+def report(results: FakeResults, *, images: bool = True, pictures: int = 24, title: str = "T", note: str = "") -> Page:
+    out = results.root / "out" / "report.html"
+    written = write_report(
+        results.store, results.evaluations, out, title=title, note=note, pictures=pictures, images=images
+    )
+    assert written == out
+    assert [path.name for path in out.parent.iterdir()] == ["report.html"], "no half-written file stays"
+    return Page(out.read_text(encoding="utf-8"))
+
+
+@pytest.fixture
+def composites(results: FakeResults) -> FakeResults:
+    """Four images with truth, one clean, one failed, and two evaluations."""
+    for seed, image_id in enumerate(("a", "b", "c", "d", "free")):
+        results.add_image(image_id, seed=seed)
+    results.add_failure("broken", "broken.jpg: cannot be decoded: image file is truncated")
+    results.evaluate("greedy", {"a": 0.3, "b": 0.2, "c": 0.6, "d": 0.5, "free": math.nan})
+    results.evaluate("overfit", {"a": 0.9, "b": 0.1, "c": 0.4, "d": 0.5, "free": math.nan})
+    return results
+
+
+def test_the_page_is_self_contained(composites: FakeResults) -> None:
+    page = report(composites)
+    assert not page.all("script")
+    assert not page.all("link")
+    assert page.all("img")
+    assert all(re.match(r"data:image/(png|jpeg);base64,", image["src"] or "") for image in page.all("img"))
+    addresses = [value for _, attributes in page.tags for key, value in attributes.items() if key in ("href", "src")]
+    assert all(address and address.startswith("data:") for address in addresses)
+    [policy] = [meta["content"] for meta in page.all("meta") if meta.get("http-equiv") == "Content-Security-Policy"]
+    assert policy is not None
+    assert policy.startswith("default-src 'none'")
+
+
+def test_header_says_what_made_it(composites: FakeResults) -> None:
+    page = report(composites, title="Dev faces", note="illustration, not a result")
+    assert page.texts[0] == "Dev faces"
+    for expected in ("illustration, not a result", "identity feedc0de", "nano", "UTC", "cores", "s3pot 0."):
+        assert expected in page.text
+    assert "prefix.selector.kind" in page.text
+
+
+def test_a_row_of_numbers_per_evaluation(composites: FakeResults) -> None:
+    page = report(composites)
+    for expected in (
+        "greedy 0.400 [",
+        "overfit 0.475 [",
+        "+0.075",
+        "difference to greedy",
+        "false-positive area",
+        "1.5 %",
+    ):
+        assert expected in page.text
+    assert len(page.all("table")) == len(page.all("caption"))
+
+
+def test_status_counts(composites: FakeResults) -> None:
+    page = report(composites)
+    assert "ok 5 5 5 failed 1 0 0 all 6 5 5" in page.text
+
+
+def test_worst_comes_first_then_best_then_the_others(composites: FakeResults) -> None:
+    page = report(composites)
+    places = [page.texts.index(title) for title in ("Worst cases", "Best cases", "Other images")]
+    assert places == sorted(places)
+    ids = [text for text in page.texts[places[0] :] if text in ("a", "b", "c", "d", "free")]
+    assert ids == ["b", "c", "a", "d", "free"]
+    assert "overfit IoU 0.10" in page.text
+    assert "1.5 % false positive" in page.text
+
+
+def test_one_row_of_panels_per_image_with_alternative_texts(composites: FakeResults) -> None:
+    page = report(composites)
+    assert len(page.all("article")) == 5
+    assert len(page.all("img")) == 5 * 8
+    assert all(image["alt"] for image in page.all("img"))
+
+
+def test_failures_are_listed_with_their_sentences(composites: FakeResults) -> None:
+    page = report(composites)
+    place = page.texts.index("Failed images")
+    assert "broken.jpg: cannot be decoded: image file is truncated" in page.texts[place:]
+    assert page.text.count("broken.jpg") == 1
+
+
+def test_without_images_there_are_numbers_and_no_faces(composites: FakeResults) -> None:
+    page = report(composites, images=False)
+    assert not page.all("img")
+    assert not page.all("article")
+    assert "base64" not in (composites.root / "out" / "report.html").read_text()
+    assert "greedy 0.400 [" in page.text
+    assert "Worst cases" in page.texts
+    assert "b objects ok IoU 0.20 IoU 0.10" in page.text
+
+
+def test_without_truth_there_are_pictures_only(results: FakeResults) -> None:
+    results.add_image("a", truth=False)
+    results.evaluate("greedy", {"a": None})
+    page = report(results)
+    assert "No image of this report has a known truth, so there are no numbers: pictures only." in page.text
+    assert "Worst cases" not in page.texts
+    assert "greedy score 0.25" in page.text
+    assert len(page.all("img")) == 6
+
+
+def test_a_store_without_evaluations(results: FakeResults) -> None:
+    results.add_image("a")
+    page = report(results)
+    assert len(page.all("img")) == 6
+    assert "no numbers" in page.text
+
+
+def test_an_empty_store(results: FakeResults) -> None:
+    assert "There are no images to show." in report(results).text
+
+
+def test_no_more_pictures_than_asked_for(composites: FakeResults) -> None:
+    assert len(report(composites, pictures=2).all("article")) == 2
+    assert len(report(composites, pictures=0).all("article")) == 0
+
+
+def test_everything_is_escaped(results: FakeResults) -> None:
+    results.add_image("ordinary")
+    results.add_image(HOSTILE, kind=HOSTILE)
+    results.add_failure(f"failed {HOSTILE}", HOSTILE)
+    results.evaluate("ordinary", {"ordinary": 0.5, HOSTILE: 0.1}, kind=HOSTILE, masks=False)
+    folder = results.evaluations.pop("ordinary")
+    (folder / "config.yaml").write_text(HOSTILE)
+    results.evaluations[HOSTILE] = folder
+    for images in (True, False):
+        page = report(results, title=HOSTILE, note=HOSTILE, images=images)
+        assert not any(key.startswith("on") for _, attributes in page.tags for key in attributes)
+        assert all((image["src"] or "").startswith("data:") for image in page.all("img"))
+        assert page.text.count(HOSTILE) >= 8
+        assert "49" not in re.findall(r"\b49\b", page.text)
+
+
+def test_bytes_that_are_no_text_do_not_cost_the_report(results: FakeResults) -> None:
+    results.add_image("a")
+    assert "caf" in report(results, title="caf\udce9").text
+
+
+def test_a_missing_picture_is_said(composites: FakeResults) -> None:
+    for path in (composites.root / "pictures").rglob("image.png"):
+        path.unlink()
+    page = report(composites)
+    assert page.text.count("The picture cannot be shown") == 5
+    assert "not available" in page.text
+
+
+def test_an_evaluated_image_that_is_not_in_the_store(composites: FakeResults) -> None:
+    composites.evaluate("later", {"a": 0.5, "elsewhere": 0.1})
+    page = report(composites)
+    assert "This image is not in the store" in page.text
+    assert "later IoU 0.10" in page.text
+    assert "greedy not evaluated" in page.text
+
+
+def test_a_failed_evaluation_of_one_image(composites: FakeResults) -> None:
+    composites.evaluate("masks", {"a": math.nan, "b": 0.5}, status="failed", error="mask is missing")
+    page = report(composites)
+    assert "masks failed" in page.text
+    assert page.texts.count("mask is missing") == 2
+
+
+def test_without_store(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="no store here"):
+        write_report(tmp_path / "none", {}, tmp_path / "report.html", title="T", note="")
+    assert not (tmp_path / "report.html").exists()

@@ -1,0 +1,144 @@
+import hashlib
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from skimage.data import astronaut
+
+from s3pot.images import decode_image, encode_jpeg, write_png
+from s3pot.parsing.classes import CLASSES
+from s3pot.prefix import FrozenPrefix
+from s3pot.store.encoding import encode_images
+from s3pot.store.manifest import SCHEMA, append_part, read_manifest
+from s3pot.store.prompt_store import stored_parsing, stored_reference, stored_similarity
+from s3pot.store.shards import read_row
+from tests.stand_ins import DrawnFaceParser, drawn_prefix, textured_face
+
+
+@pytest.fixture(scope="module")
+def prefix() -> FrozenPrefix:
+    return drawn_prefix()
+
+
+@pytest.fixture
+def items(tmp_path: Path) -> list[dict[str, Any]]:
+    """Two faces of the working size with a broken file between them."""
+    for number in range(2):
+        write_png(tmp_path / f"{number}.png", textured_face(number)[0])
+    whole = (tmp_path / "0.png").read_bytes()
+    (tmp_path / "broken.png").write_bytes(whole[: len(whole) // 2])
+    return [{"id": name, "path": str(tmp_path / f"{name}.png")} for name in ("0", "broken", "1")]
+
+
+def as_row(values: dict[str, Any]) -> Any:
+    return SimpleNamespace(**values)
+
+
+def test_what_the_prefix_finds_is_stored(prefix: FrozenPrefix, items: list[dict[str, Any]], tmp_path: Path) -> None:
+    rows = encode_images(prefix, [items[0], items[2]], tmp_path / "store", "none")
+    results = prefix.run([textured_face(number)[0] for number in range(2)], ["0", "1"])
+    for number, (row, result) in enumerate(zip(rows, results, strict=True)):
+        assert (row["id"], row["status"], row["error"], row["row"]) == (str(number), "ok", None, number)
+        assert row["occlusion_prompts"] == result.occlusion_prompts.tolist()
+        assert row["face_prompts"] == result.face_prompts.tolist()
+        assert row["initial_prompt"] == result.initial_prompt
+        np.testing.assert_array_equal(stored_parsing(as_row(row)), result.parsing)
+        expected = decode_image(encode_jpeg(result.reference), "reference")
+        np.testing.assert_array_equal(stored_reference(as_row(row)), expected)
+        np.testing.assert_allclose(stored_similarity(as_row(row)), result.similarity, atol=1e-3)
+        tokens = read_row(tmp_path / "store" / "shards" / row["shard"], "image_tokens", row["row"])
+        assert torch.equal(tokens, result.image_tokens.half())
+        assert row["to_original"] == [1, 0, 0, 0, 1, 0]
+        assert (row["original_height"], row["original_width"]) == (256, 256)
+        assert row["image_sha256"] == hashlib.sha256(Path(row["path"]).read_bytes()).hexdigest()
+        assert row["seconds"] > 0
+    assert rows[0]["shard"] == rows[1]["shard"]
+
+
+def test_rows_fit_the_manifest(prefix: FrozenPrefix, items: list[dict[str, Any]], tmp_path: Path) -> None:
+    items = [item | {"kind": "hands", "truth_path": "truth.png", "not_a_column": 3} for item in items]
+    rows = encode_images(prefix, items, tmp_path / "store", "none")
+    assert all(set(row) <= set(SCHEMA.names) for row in rows)
+    append_part(tmp_path / "manifest", rows)
+    frame = read_manifest(tmp_path / "manifest")
+    assert frame["status"].tolist() == ["ok", "ok", "failed"]
+    assert frame["kind"].tolist() == ["hands"] * 3
+    assert frame["truth_path"].tolist() == ["truth.png"] * 3
+    assert frame["cutout_id"].isna().all()
+
+
+class TestBadImages:
+    def test_become_rows_and_lose_nothing_else(
+        self, prefix: FrozenPrefix, items: list[dict[str, Any]], tmp_path: Path
+    ) -> None:
+        missing = {"id": "missing", "path": str(tmp_path / "missing.png")}
+        rows = encode_images(prefix, [*items, missing], tmp_path / "store", "none")
+        assert [row["id"] for row in rows] == ["0", "broken", "1", "missing"]
+        assert [row["status"] for row in rows] == ["ok", "failed", "ok", "failed"]
+        assert "broken.png" in rows[1]["error"]
+        assert "missing.png" in rows[3]["error"]
+        assert "shard" not in rows[1]
+        fine = encode_images(prefix, [items[0], items[2]], tmp_path / "fine", "none")
+        for row, expected in ((rows[0], fine[0]), (rows[2], fine[1])):
+            assert row["occlusion_prompts"] == expected["occlusion_prompts"]
+            assert row["shard"] == expected["shard"]
+            assert row["row"] == expected["row"]
+
+    def test_alone_write_no_shard(self, prefix: FrozenPrefix, items: list[dict[str, Any]], tmp_path: Path) -> None:
+        [row] = encode_images(prefix, [items[1]], tmp_path / "store", "none")
+        assert row["status"] == "failed"
+        assert not (tmp_path / "store").exists()
+
+    def test_of_nothing_nothing_is_made(self, prefix: FrozenPrefix, tmp_path: Path) -> None:
+        assert encode_images(prefix, [], tmp_path / "store", "none") == []
+
+
+class TestFacelessImages:
+    def test_a_photograph_without_a_face(self, prefix: FrozenPrefix, tmp_path: Path) -> None:
+        write_png(tmp_path / "wall.png", np.full((300, 200, 3), 90, np.uint8))
+        (tmp_path / "astronaut.jpg").write_bytes(encode_jpeg(astronaut()))
+        items = [{"id": name, "path": str(tmp_path / name)} for name in ("wall.png", "astronaut.jpg")]
+        wall, face = encode_images(prefix, items, tmp_path / "store", "detect")
+        assert (wall["status"], wall["error"]) == ("no_face", None)
+        assert (wall["original_height"], wall["original_width"]) == (300, 200)
+        assert "shard" not in wall
+        assert (face["status"], face["row"]) == ("ok", 0)
+        assert face["to_original"][0] == pytest.approx(0.61, abs=0.1)
+
+    def test_a_parser_that_sees_no_face(self, items: list[dict[str, Any]], tmp_path: Path) -> None:
+        class Blind(DrawnFaceParser):
+            def forward(self, image: torch.Tensor) -> torch.Tensor:
+                return (
+                    torch.nn.functional.one_hot(torch.zeros(len(image), 256, 256).long(), 12).permute(0, 3, 1, 2) * 1.0
+                )
+
+        prefix = drawn_prefix()
+        prefix.parser = Blind()
+        [row] = encode_images(prefix, items[:1], tmp_path / "store", "none")
+        assert row["status"] == "no_face"
+        assert row["occlusion_prompts"] == row["face_prompts"] == []
+        assert row["initial_prompt"] is None
+        assert (stored_parsing(as_row(row)) == CLASSES.index("background")).all()
+
+
+def test_reference_tokens_are_kept_when_asked_for(
+    prefix: FrozenPrefix, items: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    [row] = encode_images(prefix, items[:1], tmp_path / "lean", "none")
+    with pytest.raises(KeyError, match="keep_reference_tokens"):
+        read_row(tmp_path / "lean" / "shards" / row["shard"], "reference_tokens", 0)
+    [row] = encode_images(prefix, items[:1], tmp_path / "full", "none", keep_reference_tokens=True)
+    [result] = prefix.run([textured_face(0)[0]], ["0"])
+    kept = read_row(tmp_path / "full" / "shards" / row["shard"], "reference_tokens", 0)
+    assert torch.equal(kept, result.reference_tokens.half())
+
+
+def test_missing_values_of_a_data_frame_are_absent(
+    prefix: FrozenPrefix, items: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    item = items[1] | {"kind": float("nan"), "face_id": None, "cutout_id": 7}
+    [row] = encode_images(prefix, [item], tmp_path / "store", "none")
+    assert (row["kind"], row["face_id"], row["cutout_id"]) == (None, None, "7")

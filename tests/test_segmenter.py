@@ -1,0 +1,187 @@
+"""With random weights: frames, statuses and errors; whether masks are any good is for `evaluate` to say."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from skimage.data import astronaut
+
+from s3pot.alignment import align_face
+from s3pot.chain import ChainConfig
+from s3pot.embedded import WeightsError
+from s3pot.images import ImageError, encode_jpeg, write_png
+from s3pot.parsing.classes import face_mask
+from s3pot.segmenter import OcclusionSegmenter, SegmentationResult
+from tests.faces import draw_face
+from tests.stand_ins import DrawnFaceParser, drawn_prefix, small_reweighter, textured_face, write_reweighter
+
+
+@pytest.fixture(scope="module")
+def segmenter() -> OcclusionSegmenter:
+    """Aligns photographs, always sees the drawn face, and has a head that does something."""
+    return OcclusionSegmenter(drawn_prefix(), small_reweighter(trained_looking=True), ChainConfig())
+
+
+@pytest.fixture(scope="module")
+def aligned_segmenter() -> OcclusionSegmenter:
+    return OcclusionSegmenter(drawn_prefix(), None, ChainConfig(alignment="none"))
+
+
+@pytest.fixture(scope="module")
+def found(segmenter: OcclusionSegmenter) -> SegmentationResult:
+    return segmenter.predict(astronaut())
+
+
+class TestPhotograph:
+    def test_masks_lie_in_the_frame_of_the_photograph(self, found: SegmentationResult) -> None:
+        assert found.status == "ok"
+        assert found.occlusion.shape == found.probability.shape == found.face_mask.shape == (512, 512)
+        assert found.probability.min() >= 0
+        assert found.probability.max() <= 1
+        np.testing.assert_array_equal(found.occlusion, (found.probability > 0.5) & found.face_mask)
+        assert 0 <= found.score <= 1
+
+    def test_the_face_mask_is_the_parsed_face_at_its_place(self, found: SegmentationResult) -> None:
+        face = align_face(astronaut(), "detect", 256)
+        assert face is not None
+        rows, cols = np.nonzero(face_mask(draw_face(256)[1]))
+        expected = face.to_original @ [cols.mean(), rows.mean(), 1.0]
+        rows, cols = np.nonzero(found.face_mask)
+        np.testing.assert_allclose([cols.mean(), rows.mean()], expected, atol=0.2)
+        assert found.face_mask.sum() == pytest.approx(
+            face_mask(draw_face(256)[1]).sum() * face.to_original[0, 0] ** 2, rel=0.02
+        )
+
+    def test_outside_the_crop_nothing_is_found(self, found: SegmentationResult) -> None:
+        assert not found.face_mask[300:].any()
+        assert (found.probability[300:] == 0).all()
+
+    def test_every_stage_is_there(self, found: SegmentationResult) -> None:
+        assert found.aligned is not None
+        assert found.parsing is not None
+        assert found.reference is not None
+        assert found.similarity is not None
+        assert found.occlusion_prompts is not None
+        assert found.face_prompts is not None
+        assert found.aligned.shape == found.reference.shape == (256, 256, 3)
+        assert found.parsing.shape == (256, 256)
+        assert found.similarity.shape == (8, 8)
+        assert len(found.occlusion_prompts) + len(found.face_prompts) == 20
+
+    def test_a_file_is_what_its_pixels_are(
+        self, segmenter: OcclusionSegmenter, found: SegmentationResult, tmp_path: Path
+    ) -> None:
+        write_png(tmp_path / "photo.png", astronaut())
+        for name in (tmp_path / "photo.png", str(tmp_path / "photo.png")):
+            np.testing.assert_array_equal(segmenter.predict(name).probability, found.probability)
+
+    def test_twice_is_the_same(self, segmenter: OcclusionSegmenter, found: SegmentationResult) -> None:
+        again = segmenter.predict(astronaut())
+        np.testing.assert_array_equal(again.probability, found.probability)
+        assert again.score == found.score
+
+
+class TestAlignedPicture:
+    @pytest.mark.parametrize("size", [(256, 256), (400, 300), (90, 120)])
+    def test_any_size(self, aligned_segmenter: OcclusionSegmenter, size: tuple[int, int]) -> None:
+        picture = textured_face(size=512)[0][: size[0], : size[1]].copy()
+        result = aligned_segmenter.predict(picture)
+        assert result.occlusion.shape == result.probability.shape == result.face_mask.shape == size
+        assert result.aligned is not None
+        assert max(result.aligned.shape[:2]) == 256
+
+    def test_whole_picture_is_face_to_its_corners(self) -> None:
+        class SkinEverywhere(DrawnFaceParser):
+            def forward(self, image: torch.Tensor) -> torch.Tensor:
+                skin = torch.full((len(image), 256, 256), 6)
+                return torch.nn.functional.one_hot(skin, 12).permute(0, 3, 1, 2).float()
+
+        prefix = drawn_prefix()
+        prefix.parser = SkinEverywhere()
+        aligned = OcclusionSegmenter(prefix, None, ChainConfig(alignment="none"))
+        assert aligned.predict(textured_face(size=512)[0][:, :400].copy()).face_mask.all()
+        found = OcclusionSegmenter(prefix, None, ChainConfig()).predict(astronaut())
+        assert 0.05 < found.face_mask.mean() < 0.15  # the crop, and not the rest of the photograph
+
+
+class TestNothingFound:
+    def test_no_face_in_the_photograph(self, segmenter: OcclusionSegmenter) -> None:
+        result = segmenter.predict(np.full((300, 200, 3), 128, np.uint8))
+        assert result.status == "no_face"
+        assert result.score == 0.0
+        assert result.occlusion.shape == (300, 200)
+        assert not result.occlusion.any()
+        assert not result.face_mask.any()
+        assert (result.probability == 0).all()
+        assert result.aligned is None
+        assert result.parsing is None
+
+    def test_a_face_that_equals_its_reference(self, segmenter: OcclusionSegmenter) -> None:
+        class Copying(torch.nn.Module):
+            def forward(self, image: torch.Tensor, parsing: torch.Tensor) -> torch.Tensor:
+                return image
+
+        prefix = drawn_prefix()
+        prefix.generator.forward = Copying().forward
+        result = OcclusionSegmenter(prefix, None, ChainConfig()).predict(astronaut())
+        assert result.status == "no_occlusion_prompts"
+        assert result.score == 0.0
+        assert not result.occlusion.any()
+        assert result.face_mask.any()
+        assert result.aligned is not None
+
+
+class TestErrors:
+    @pytest.mark.parametrize(
+        "image",
+        [np.zeros((8, 8), np.uint8), np.zeros((8, 8, 4), np.uint8), np.zeros((8, 8, 3), np.float32)],
+        ids=["grey", "alpha", "float"],
+    )
+    def test_anything_but_rgb_bytes(self, segmenter: OcclusionSegmenter, image: np.ndarray) -> None:
+        # Without the shape checks of the tests, as a user runs it: the method itself must say what came.
+        with pytest.raises(ValueError, match=r"expected an \(H, W, 3\) uint8 RGB picture, got \(8, 8"):
+            OcclusionSegmenter.predict.__wrapped__(segmenter, image)
+
+    def test_a_file_that_is_no_picture_is_named(self, segmenter: OcclusionSegmenter, tmp_path: Path) -> None:
+        (tmp_path / "broken.jpg").write_bytes(encode_jpeg(astronaut())[:2000])
+        for name in ("broken.jpg", "missing.jpg"):
+            with pytest.raises(ImageError, match=name.replace(".", r"\.")):
+                segmenter.predict(tmp_path / name)
+
+
+class TestLoad:
+    def test_without_arguments_the_embedded_models(self, random_weights: Path) -> None:
+        result = OcclusionSegmenter.load().predict(astronaut())
+        assert result.status in ("ok", "no_face_prompts", "no_occlusion_prompts", "no_face")
+        assert result.occlusion.shape == (512, 512)
+        assert result.similarity is not None
+        assert result.similarity.shape == (32, 32)
+
+    def test_a_head_of_ones_own(self, random_weights: Path, tmp_path: Path) -> None:
+        path = write_reweighter(small_reweighter(128, seed=4), tmp_path / "head.safetensors")
+        reweighter = OcclusionSegmenter.load(head=path).reweighter
+        assert reweighter is not None
+        expected = small_reweighter(128, seed=4).state_dict()
+        for name, tensor in reweighter.state_dict().items():
+            assert torch.equal(tensor, expected[name].half().float())
+
+    def test_a_head_of_another_width(self, random_weights: Path, tmp_path: Path) -> None:
+        path = write_reweighter(small_reweighter(256), tmp_path / "head.safetensors")
+        with pytest.raises(WeightsError, match=r"head\.safetensors: made for prompts of width 256.*nano have 128"):
+            OcclusionSegmenter.load(head=path)
+
+    @pytest.mark.parametrize("missing", ["face_parser", "reference_generator", "nano_sam", "reweighter"])
+    def test_missing_weights_name_the_file_and_the_remedy(
+        self, random_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: str
+    ) -> None:
+        for file in random_weights.iterdir():
+            if file.stem != missing:
+                (tmp_path / file.name).symlink_to(file)
+        monkeypatch.setenv("S3POT_WEIGHTS", str(tmp_path))
+        with pytest.raises(WeightsError, match=rf"{missing}\.safetensors.*are missing.*S3POT_WEIGHTS"):
+            OcclusionSegmenter.load()
+
+    def test_other_sams_have_no_embedded_head(self, tmp_path: Path) -> None:
+        with pytest.raises(ValueError, match="no embedded head for vit_b"):
+            OcclusionSegmenter.load(ChainConfig(sam="vit_b", sam_checkpoint=tmp_path / "sam.pth"))
