@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 
 from ray_jobs.job_cli import absolute, job_command, run_alone
-from s3pot.composite import Cutout, compose, compose_decoy, list_cutouts, load_cutout
+from s3pot.composite import Cutout, compose, compose_decoy, list_cutouts, load_cutout, unoccluded
 from s3pot.composite.rendering import NamedComposite, write_composites
 from s3pot.data.folds import Fold
 from s3pot.pretrain.faces import FaceBank, list_faces, load_faces

@@ -8,6 +8,7 @@ An illustration, not a result: one person's face, a training of seconds, occlude
 
 import logging
 import shutil
+import sys
 import time
 from pathlib import Path
 from typing import Annotated
@@ -36,9 +37,7 @@ _log = logging.getLogger("s3pot.demo")
 
 
 def main(
-    images: Annotated[
-        Path | None, typer.Option(help="Folder of your own photographs instead of the astronaut.")
-    ] = None,
+    images: Annotated[Path | None, typer.Option(help="Folder of your own photographs.")] = None,
     runs: Annotated[Path, typer.Option(help="Folder everything is written to.")] = Path("runs"),
     epochs: Annotated[int, typer.Option(min=1, help="Epochs of the standard training.")] = 12,
     steps: Annotated[int, typer.Option(min=1, help="Optimizer steps per overfitted image.")] = 30,
@@ -57,9 +56,8 @@ def main(
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from error
     typer.echo(f"\n{NOTE}\n{table}\n\nreport    {page}")
-    typer.echo(
-        f"MLflow    .venv/bin/mlflow server --backend-store-uri {tracking_uri(work)} --host 127.0.0.1 --port 5055"
-    )
+    server = f"mlflow server --backend-store-uri {tracking_uri(work)} --host 127.0.0.1 --port 5055"
+    typer.echo(f"MLflow    {Path(sys.executable).parent / server}")
     typer.echo(f"          then open http://127.0.0.1:5055        ({time.monotonic() - started:.0f} s in all)")
 
 

@@ -116,9 +116,7 @@ def read_items(source: Path, limit: int = 0) -> list[dict[str, Any]]:
         if missing:
             raise ManifestError(source, f"the manifest lacks the columns {', '.join(sorted(missing))}")
         items = frame.astype(object).where(frame.notna(), None).to_dict("records")
-        outside = [
-            item["id"] for item in items if ".." in Path(str(item["id"])).parts or Path(str(item["id"])).is_absolute()
-        ]
+        outside = [item["id"] for item in items if _leads_out(Path(str(item["id"])))]
         if outside:
             raise ManifestError(source, f"the id {outside[0]!r} leads out of the folders that results are written to")
         twice = frame["id"][frame["id"].duplicated()]
@@ -127,6 +125,10 @@ def read_items(source: Path, limit: int = 0) -> list[dict[str, Any]]:
     else:
         raise FileNotFoundError(f"input={source}: neither a folder of images nor a .parquet or .csv manifest")
     return items[:limit] if limit else items
+
+
+def _leads_out(name: Path) -> bool:
+    return name.is_absolute() or ".." in name.parts
 
 
 class EncodeActor:

@@ -9,6 +9,7 @@ not depend on the packing. Running it again does only the missing images; a fail
 """
 
 import logging
+import math
 import time
 import traceback
 from collections.abc import Sequence
@@ -34,12 +35,15 @@ from s3pot.head.objectives import ObjectiveConfig
 from s3pot.head.records import PromptRecord
 from s3pot.head.reweighter import PromptReweighter
 from s3pot.head.training import TrainingConfig, train_head
+from s3pot.metrics import METRIC_COLUMNS
 from s3pot.metrics.summary import FAILED
 from s3pot.sam.promptable import PromptableSam
 from s3pot.seeding import derive_seed
 from s3pot.store.prompt_store import PROMPTED, PromptStore
 
 _log = logging.getLogger("s3pot.overfit")
+_COLUMNS = ("id", "path", "status", "error", "traceback", "kind", "face_id", "cutout_id")
+_NUMBERS = (*METRIC_COLUMNS, "iou_before", "objective_before", "objective_after", "steps")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,7 +146,7 @@ def _chosen(store: PromptStore, config: OverfitConfig) -> list[str]:
 def _read_rows(folder: Path) -> pd.DataFrame:
     parts = [pd.read_parquet(path) for path in sorted((folder / "parts").glob("*.parquet"))]
     if not parts:
-        return pd.DataFrame(columns=["id", "status", "error", "iou_before", "iou_face_mask"])
+        return pd.DataFrame(columns=[*_COLUMNS, *_NUMBERS])
     return pd.concat(parts, ignore_index=True).drop_duplicates("id", keep="last").sort_values("id", ignore_index=True)
 
 
@@ -190,8 +194,9 @@ def overfit_image(image_id: str, config: OverfitConfig, folder: Path) -> dict[st
     try:
         row = _overfit(image_id, store, sam, config, folder)
     except (ValueError, OSError, RuntimeError, KeyError, FloatingPointError) as error:
-        row = {"id": image_id, "status": FAILED, "error": f"{error}", "traceback": traceback.format_exc()}
-    return row | {"seconds": time.monotonic() - started}
+        row = {"id": image_id, "status": FAILED, "error": str(error), "traceback": traceback.format_exc()}
+    # The same columns for every outcome, so that a table of failures reads like any other.
+    return dict.fromkeys(_COLUMNS) | dict.fromkeys(_NUMBERS, math.nan) | row | {"seconds": time.monotonic() - started}
 
 
 @lru_cache(maxsize=1)

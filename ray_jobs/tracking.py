@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import mlflow
 from mlflow.entities import Metric, Param
 from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
@@ -58,7 +57,6 @@ def tracked_run(kind: str, name: str, params: Mapping[str, Any], runs: Path) -> 
         runs: folder of all results, home of the default database.
     """
     uri = tracking_uri(runs)
-    mlflow.set_tracking_uri(uri)
     client = MlflowClient(tracking_uri=uri)
     experiment = client.get_experiment_by_name(f"s3pot/{kind}")
     if experiment is None:

@@ -52,7 +52,7 @@ class GridTransformer(nn.Module):
 
     def forward(self, features: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """Mix all places of the map."""
-        position = self.position
+        position: Tensor = self.position
         if position.shape[-2:] != features.shape[-2:]:
             size = features.shape[-2:]
             position = functional.interpolate(position, size, mode="bilinear", align_corners=False)

@@ -66,10 +66,10 @@ def read_ladder_images(manifest: pd.DataFrame, size: int) -> list[LadderImage]:
         raise ValueError(f"the ladder needs {', '.join(missing)} of every image: use composites made by `s3pot data`")
     images = []
     for row in manifest.itertuples(index=False):
-        image, clean = read_image(Path(row.path)), read_image(Path(row.clean_path))
+        image, clean = read_image(str(row.path)), read_image(str(row.clean_path))
         if max(image.shape[:2]) != size or align_face(image, "none", size) is None:
             raise ValueError(f"{row.path}: the ladder needs pictures with a long side of {size}, got {image.shape}")
-        parsing = decode_png(Path(row.parsing_path).read_bytes(), row.parsing_path)
+        parsing = decode_png(Path(str(row.parsing_path)).read_bytes(), str(row.parsing_path))
         images.append(LadderImage(row=row, image=image, clean=clean, parsing=parsing, truth=read_truth(row)))
     return images
 

@@ -38,7 +38,7 @@ def astronaut_crops(number: int) -> list[UInt8[np.ndarray, "s s 3"]]:
         rng = generator(0, "astronaut/crop", str(index))
         middle = PARSER_SIZE / 2
         matrix = cv2.getRotationMatrix2D((middle, middle), rng.normal(0, 4), rng.uniform(0.92, 1.12))
-        matrix[:, 2] += rng.normal(0, 5, size=2)
+        matrix[:, 2] = matrix[:, 2] + rng.normal(0, 5, size=2)
         crop = cv2.warpAffine(face.image, matrix, (PARSER_SIZE, PARSER_SIZE), borderMode=cv2.BORDER_REFLECT_101)
         crop = crop[:, ::-1] if rng.random() < 0.5 else crop
         light = np.clip(crop * rng.uniform(0.8, 1.15) * (1 + rng.normal(0, 0.03, size=3)), 0, 255)

@@ -61,7 +61,7 @@ def _pleats(color: tuple[int, int, int]) -> UInt8[np.ndarray, "h w 3"]:
     return np.clip(_plain(color) * rows[:, None, None], 0, 255).astype(np.uint8)
 
 
-def _tinted(texture: UInt8[np.ndarray, "h w"], color: tuple[int, int, int]) -> UInt8[np.ndarray, "h w 3"]:
+def _tinted(texture: UInt8[np.ndarray, "_ _"], color: tuple[int, int, int]) -> UInt8[np.ndarray, "h w 3"]:
     gray = cv2.resize(texture, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA).astype(np.float32)
     relief = 0.55 + 0.9 * (gray - gray.min()) / max(1.0, float(np.ptp(gray)))
     return np.clip(relief[..., None] * np.array(color), 0, 255).astype(np.uint8)

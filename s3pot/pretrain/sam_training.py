@@ -85,7 +85,8 @@ class SamBatches:
     def __call__(self, step: int, phase: Phase) -> Batch:
         """Return image (B, 3, S, S), target (B*K, S/2, S/2), points (B*K, N, 2) in the model frame, polarity, valid."""
         regime = _REGIMES[step % len(_REGIMES)]
-        images, insides, clicks, pairs = [], [], [], []
+        images, insides, clicks = [], [], []
+        pairs: list[tuple[np.ndarray, np.ndarray]] = []
         for place in range(phase.batch):
             index = step * 1024 + place
             rng = generator(self.seed, "pretrain/sam/clicks", str(index))
@@ -167,7 +168,7 @@ def degrade(image: UInt8[np.ndarray, "s s 3"], rng: np.random.Generator) -> UInt
     pixels = cv2.GaussianBlur(image.astype(np.float32), (0, 0), rng.uniform(0.6, 3.0) * side / 256)
     grid = int(rng.integers(4, 12))
     error = rng.normal(0, 1.0, size=(grid, grid, 3)).astype(np.float32) * rng.uniform(0, 10.0)
-    pixels += cv2.resize(error, (side, side), interpolation=cv2.INTER_CUBIC)
+    pixels = pixels + cv2.resize(error, (side, side), interpolation=cv2.INTER_CUBIC)
     pixels = pixels * (1.0 + rng.normal(0, 0.04, size=3)) + rng.normal(0, 5.0)
     return np.clip(pixels, 0, 255).astype(np.uint8)
 

@@ -11,12 +11,13 @@ compute something; nobody reads it. Equal to the stock decoder for every set, fo
 import torch
 from jaxtyping import Bool, Float
 from segment_anything.modeling import MaskDecoder, TwoWayTransformer
-from torch import Tensor, nn
+from segment_anything.modeling.transformer import Attention
+from torch import Tensor
 from torch.nn import functional
 
 
 def attend(
-    attention: nn.Module,
+    attention: Attention,
     queries: Float[Tensor, "b q c"],
     keys: Float[Tensor, "b k c"],
     values: Float[Tensor, "b k c"],

@@ -21,6 +21,7 @@ class Page(HTMLParser):
         self.tags: list[tuple[str, dict[str, str | None]]] = []
         self.texts: list[str] = []
         self.open: list[str] = []
+        self.style = ""
         self.feed(text)
         self.close()
         assert self.open == []
@@ -37,7 +38,9 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data: str) -> None:
-        if self.open and self.open[-1] != "style" and data.strip():
+        if self.open and self.open[-1] == "style":
+            self.style += data
+        elif self.open and data.strip():
             self.texts.append(" ".join(data.split()))
 
     def all(self, tag: str) -> list[dict[str, str | None]]:
@@ -58,9 +61,8 @@ def report(results: FakeResults, *, images: bool = True, pictures: int = 24, tit
     return Page(out.read_text(encoding="utf-8"))
 
 
-@pytest.fixture
-def composites(results: FakeResults) -> FakeResults:
-    """Four images with truth, one clean, one failed, and two evaluations."""
+def fill(results: FakeResults) -> FakeResults:
+    """Add four images with truth, one clean, one failed, and two evaluations."""
     for seed, image_id in enumerate(("a", "b", "c", "d", "free")):
         results.add_image(image_id, seed=seed)
     results.add_failure("broken", "broken.jpg: cannot be decoded: image file is truncated")
@@ -69,10 +71,23 @@ def composites(results: FakeResults) -> FakeResults:
     return results
 
 
-def test_the_page_is_self_contained(composites: FakeResults) -> None:
-    page = report(composites)
+@pytest.fixture
+def composites(results: FakeResults) -> FakeResults:
+    return fill(results)
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Page:
+    """The whole page about the composites."""
+    results = fill(FakeResults(tmp_path_factory.mktemp("composites")))
+    return report(results, title="Dev faces", note="illustration, not a result")
+
+
+def test_the_page_is_self_contained(page: Page) -> None:
     assert not page.all("script")
     assert not page.all("link")
+    assert "url(" not in page.style
+    assert "@import" not in page.style
     assert page.all("img")
     assert all(re.match(r"data:image/(png|jpeg);base64,", image["src"] or "") for image in page.all("img"))
     addresses = [value for _, attributes in page.tags for key, value in attributes.items() if key in ("href", "src")]
@@ -82,16 +97,14 @@ def test_the_page_is_self_contained(composites: FakeResults) -> None:
     assert policy.startswith("default-src 'none'")
 
 
-def test_header_says_what_made_it(composites: FakeResults) -> None:
-    page = report(composites, title="Dev faces", note="illustration, not a result")
+def test_header_says_what_made_it(page: Page) -> None:
     assert page.texts[0] == "Dev faces"
     for expected in ("illustration, not a result", "identity feedc0de", "nano", "UTC", "cores", "s3pot 0."):
         assert expected in page.text
     assert "prefix.selector.kind" in page.text
 
 
-def test_a_row_of_numbers_per_evaluation(composites: FakeResults) -> None:
-    page = report(composites)
+def test_a_row_of_numbers_per_evaluation(page: Page) -> None:
     for expected in (
         "greedy 0.400 [",
         "overfit 0.475 [",
@@ -104,13 +117,11 @@ def test_a_row_of_numbers_per_evaluation(composites: FakeResults) -> None:
     assert len(page.all("table")) == len(page.all("caption"))
 
 
-def test_status_counts(composites: FakeResults) -> None:
-    page = report(composites)
+def test_status_counts(page: Page) -> None:
     assert "ok 5 5 5 failed 1 0 0 all 6 5 5" in page.text
 
 
-def test_worst_comes_first_then_best_then_the_others(composites: FakeResults) -> None:
-    page = report(composites)
+def test_worst_comes_first_then_best_then_the_others(page: Page) -> None:
     places = [page.texts.index(title) for title in ("Worst cases", "Best cases", "Other images")]
     assert places == sorted(places)
     ids = [text for text in page.texts[places[0] :] if text in ("a", "b", "c", "d", "free")]
@@ -119,15 +130,13 @@ def test_worst_comes_first_then_best_then_the_others(composites: FakeResults) ->
     assert "1.5 % false positive" in page.text
 
 
-def test_one_row_of_panels_per_image_with_alternative_texts(composites: FakeResults) -> None:
-    page = report(composites)
+def test_one_row_of_panels_per_image_with_alternative_texts(page: Page) -> None:
     assert len(page.all("article")) == 5
     assert len(page.all("img")) == 5 * 8
     assert all(image["alt"] for image in page.all("img"))
 
 
-def test_failures_are_listed_with_their_sentences(composites: FakeResults) -> None:
-    page = report(composites)
+def test_failures_are_listed_with_their_sentences(page: Page) -> None:
     place = page.texts.index("Failed images")
     assert "broken.jpg: cannot be decoded: image file is truncated" in page.texts[place:]
     assert page.text.count("broken.jpg") == 1

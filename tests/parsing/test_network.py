@@ -73,6 +73,17 @@ def test_fine_detail_passes_the_skips() -> None:
     assert response[160:].max() == 0, "the skips are convolutions: a pixel reaches its surroundings only"
 
 
+def test_the_finest_skip_starts_at_half_resolution() -> None:
+    parser = without_group_norm()
+    parser.stage4.append(Blind())  # nothing coarser passes
+    picture = pictures(1)
+    changed = picture.clone()
+    changed[..., 20, 41] = 1.0 - changed[..., 20, 41]
+    response = (parser(changed) - parser(picture)).abs().sum(dim=1)[0]
+    assert response[20, 41] > 0
+    assert response[:, :30].max() == 0
+
+
 def test_parse_faces_takes_the_likeliest_class(parser: FaceParser) -> None:
     images = pictures(2)
     parsing = parse_faces(parser, images)

@@ -78,6 +78,18 @@ def test_the_parsing_draws_outlines_at_full_resolution(generator: ReferenceGener
     assert response[row, col] > 3 * response.mean()
 
 
+def test_an_outline_within_two_pixels_is_seen(generator: ReferenceGenerator) -> None:
+    # Two classes change places within a block of 2 x 2: pooled to any coarser scale the parsings are the same.
+    generator.encoder = Blind()
+    parsing = torch.full((1, 64, 64), 6, dtype=torch.uint8)
+    parsing[0, 32, 32:34] = torch.tensor([4, 6])
+    swapped = parsing.clone()
+    swapped[0, 32, 32:34] = torch.tensor([6, 4])
+    image = pictures(1)
+    difference = generator(image, one_hot_parsing(swapped)) - generator(image, one_hot_parsing(parsing))
+    assert difference.abs().max() > 1e-3
+
+
 def test_references_are_rounded_not_cut(generator: ReferenceGenerator) -> None:
     images, parsing = pictures(2), parsings(2)
     references = generate_references(generator, images, parsing)
