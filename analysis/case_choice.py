@@ -47,7 +47,7 @@ def choose_sections(manifest: pd.DataFrame, evaluations: Sequence[Evaluation], p
             Section(title="Best cases", explanation=f"Highest IoU of {name}, best first.", ids=tuple(best)),
         ]
     if sampled:
-        shown = "All" if len(sampled) == len(others) else f"{len(sampled)} of {len(others)}, evenly spaced,"
+        shown = "All," if len(sampled) == len(others) else f"{len(sampled)} of {len(others)}, evenly spaced,"
         title = "Other images" if extremes else "Images"
         sections.append(Section(title=title, explanation=f"{shown} in the order of their ids.", ids=tuple(sampled)))
     return sections

@@ -67,9 +67,14 @@ class StoredCase:
         """Return what `read` returns, or None after noting why it could not."""
         try:
             return read()
-        except (OSError, ValueError) as error:
+        except OSError as error:
+            # "file: No such file or directory" rather than "[Errno 2] ...".
+            self.complaints.append(
+                f"{what}: {error.filename}: {error.strerror}" if error.filename else f"{what}: {error}"
+            )
+        except ValueError as error:
             self.complaints.append(f"{what}: {error}")
-            return None
+        return None
 
 
 def read_cases(store: PromptStore, ids: Collection[str]) -> dict[str, StoredCase]:

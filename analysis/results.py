@@ -109,14 +109,12 @@ class NumbersRow:
         headline: mean occlusion IoU with its interval.
         values: metric -> interval, for every column; n = 0 where there is nothing to average.
         difference: headline IoU minus that of the first evaluation, paired per image; None for the first.
-        clean: number of faces without an occluder.
     """
 
     name: str
     headline: Interval
     values: Mapping[str, Interval]
     difference: Interval | None
-    clean: int
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -212,7 +210,6 @@ def _row(name: str, summary: Summary | None, scope: str, difference: Interval | 
             for column in columns
         },
         difference=difference,
-        clean=0 if summary is None else summary.counts["clean"],
     )
 
 

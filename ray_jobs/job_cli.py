@@ -15,6 +15,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
+from analysis.results import ResultsError
 from s3pot import yaml12
 from s3pot.config import ConfigError, apply_overrides, describe, load_yaml, parse, to_mapping
 from s3pot.embedded import WeightsError
@@ -25,7 +26,7 @@ ConfigT = TypeVar("ConfigT")
 Command = Callable[..., None]
 
 # Sentences for the user: a stack trace would add nothing.
-_EXPECTED = (ConfigError, FileNotFoundError, StoreError, WeightsError, ImageError)
+_EXPECTED = (ConfigError, FileNotFoundError, StoreError, WeightsError, ImageError, ResultsError)
 
 
 class PartlyFailed(RuntimeError):

@@ -53,7 +53,7 @@ def read_truth(row: Any) -> ImageTruth:
 
 
 def _read_mask(path: str | None) -> Mask | None:
-    if path is None or path != path:
+    if path is None:
         return None
     return decode_png(Path(path).read_bytes(), path) > 127
 

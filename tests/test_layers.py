@@ -25,7 +25,12 @@ VAGUE_NAMES = {"utils", "util", "helpers", "helper", "common", "misc"}
 LONGEST_MODULE = 400
 
 # Tests of the repository as a whole, which mirror no module.
-CROSS_CUTTING = {"tests/test_layers.py", "tests/test_packaging.py", "tests/ray_jobs/test_job_submit.py"}
+CROSS_CUTTING = {
+    "tests/test_layers.py",
+    "tests/test_packaging.py",
+    "tests/test_experiments.py",
+    "tests/ray_jobs/test_job_submit.py",
+}
 # Folders of tests whose path starts at the root of the repository; all others are tests of s3pot/.
 ROOT_FOLDERS = ("ray_jobs", "analysis", "benchmarks")
 

@@ -75,4 +75,8 @@ def read_manifest(folder: Path, columns: list[str] | None = None) -> pd.DataFram
     tables = [pq.read_table(path, columns=wanted, schema=SCHEMA) for path in parts]
     # The empty table first: no parts is a manifest without rows, and has its columns all the same.
     frame: pd.DataFrame = pa.concat_tables([SCHEMA.empty_table().select(wanted), *tables]).to_pandas()
-    return frame.drop_duplicates("id", keep="last").sort_values("id", ignore_index=True)
+    frame = frame.drop_duplicates("id", keep="last").sort_values("id", ignore_index=True)
+    # Absent text is None, never NaN, for which `if row.truth_path` would be true.
+    texts = [name for name in wanted if pa.types.is_string(SCHEMA.field(name).type)]
+    frame[texts] = frame[texts].astype(object).where(frame[texts].notna(), None)
+    return frame

@@ -111,7 +111,7 @@ def test_a_row_of_numbers_per_evaluation(page: Page) -> None:
         "+0.075",
         "difference to greedy",
         "false-positive area",
-        "1.5 %",
+        "1.5 % n 1",
     ):
         assert expected in page.text
     assert len(page.all("table")) == len(page.all("caption"))

@@ -51,7 +51,7 @@ def test_numbers_are_those_of_the_tables(results: FakeResults) -> None:
     assert greedy.headline.mean == pytest.approx(0.3)
     assert greedy.headline.n == 2
     assert greedy.headline.low <= 0.3 <= greedy.headline.high
-    assert greedy.clean == 1
+    assert greedy.values["false_positive_area"].n == 1
     assert greedy.values["precision"].mean == pytest.approx(0.5)
     assert greedy.values["false_positive_area"].mean == pytest.approx(1.5)
     assert greedy.values["auroc"].mean == 1.0
