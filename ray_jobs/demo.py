@@ -16,6 +16,7 @@ from typing import Annotated
 import pandas as pd
 import typer
 
+from analysis.chain_picture import write_chain_picture
 from ray_jobs import cluster
 from ray_jobs.encode import EncodeConfig, encode
 from ray_jobs.evaluate import EvaluateConfig, evaluate
@@ -32,6 +33,7 @@ from s3pot.images import list_images
 from s3pot.store.prompt_store import PromptStore
 
 NOTE = "illustration, not a result"
+SHIPPED = "shipped head"
 TRAIN_PICTURES, HELD_OUT_PICTURES, HELD_OUT_CLEAN = 24, 14, 3
 _log = logging.getLogger("s3pot.demo")
 
@@ -95,8 +97,13 @@ def _train_and_report(work: Path, train_store: Path, test_store: Path, epochs: i
     head = train(TrainConfig(store=train_store, training=training, runs=work)) / HEAD_FILE
     fleet = OverfitConfig(store=test_store, steps=steps, runs=work)
     evaluations: dict[str, Path] = {}
-    for name, chosen in (("without reweighter", "none"), ("shipped head", "embedded"), ("demo head", str(head))):
-        evaluations[name] = _tolerant_evaluate(EvaluateConfig(store=test_store, head=chosen, runs=work))
+    for name, chosen in (("without reweighter", "none"), (SHIPPED, "embedded"), ("demo head", str(head))):
+        folder = name.replace(" ", "-")
+        try:
+            evaluate(EvaluateConfig(store=test_store, head=chosen, name=folder, runs=work))
+        except PartlyFailed as error:
+            _log.warning("%s", error)
+        evaluations[name] = work / "evaluate" / folder
     evaluations["per image (transductive)"] = overfit(fleet)
     config = ReportConfig(
         store=test_store,
@@ -106,24 +113,17 @@ def _train_and_report(work: Path, train_store: Path, test_store: Path, epochs: i
         note=NOTE,
         images=True,
     )
-    return report(config), _table(evaluations)
+    tables = {name: pd.read_parquet(folder / "per_image.parquet") for name, folder in evaluations.items()}
+    if tables[SHIPPED]["truth_pixels"].isna().all():
+        return report(config), f"{len(tables[SHIPPED])} pictures without truth: look at the report"
+    write_chain_picture(test_store, evaluations[SHIPPED], work / "chain.png")
+    return report(config), _text_table(tables)
 
 
-def _tolerant_evaluate(config: EvaluateConfig) -> Path:
-    try:
-        return evaluate(config)
-    except PartlyFailed as error:
-        _log.warning("%s", error)
-        return max((absolute(config.runs) / "evaluate").iterdir(), key=lambda folder: folder.stat().st_mtime)
-
-
-def _table(evaluations: dict[str, Path]) -> str:
-    """Return the short table: mean IoU over held-out composites, and false-positive area on clean crops."""
+def _text_table(tables: dict[str, pd.DataFrame]) -> str:
+    """Return the short table: means over held-out composites, and the share of clean faces that was marked."""
     lines = [f"{'':26s} {'IoU':>7s} {'precision':>10s} {'recall':>7s} {'clean face marked':>18s}"]
-    for name, folder in evaluations.items():
-        table = pd.read_parquet(folder / "per_image.parquet")
-        if table["truth_pixels"].isna().all():
-            return f"{len(table)} pictures without truth: look at the report"
+    for name, table in tables.items():
         occluded, clean = table[table["truth_pixels"] > 0], table[table["truth_pixels"] == 0]
         numbers = [occluded[column].mean() for column in ("iou_face_mask", "precision", "recall")]
         lines.append(

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -73,12 +73,8 @@ class PretrainConfig:
         raise IndexError(f"step lies {step} past the last phase")
 
 
-class BatchMaker(Protocol):
-    """Makes the batch of one step; called in a worker process."""
-
-    def __call__(self, step: int, phase: Phase) -> Batch:
-        """Return the batch of `step`."""
-        ...
+# Makes the batch of one step; called in a worker process.
+BatchMaker = Callable[[int, Phase], Batch]
 
 
 class _Steps(IterableDataset[Batch]):

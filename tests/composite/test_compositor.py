@@ -117,6 +117,13 @@ def test_an_occluder_covers_a_sensible_share_of_the_face(cutout: Cutout) -> None
     assert (MIN_SHARE, MAX_SHARE) == (0.04, 0.65)
 
 
+def test_a_placement_that_covers_too_little_is_drawn_again() -> None:
+    # A bar as long as half the face covers 4 % of it in about every second draw.
+    bar = make_cutout("objects", "bar", size=(100, 16))
+    shares = [made.occlusion.sum() / made.region.sum() for made in (composite([bar], seed) for seed in range(25))]
+    assert min(shares) >= MIN_SHARE
+
+
 def test_an_occluder_that_cannot_cover_enough_is_laid_down_all_the_same() -> None:
     thread = make_cutout("objects", "thread", size=(3, 200))
     made = composite([thread], 0)

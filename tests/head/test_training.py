@@ -259,7 +259,7 @@ def train_as_worker(rank: int, folder: str, workers: int) -> None:
         init_method=f"file://{folder}/rendezvous",
         rank=rank,
         world_size=workers,
-        timeout=timedelta(seconds=120),
+        timeout=timedelta(minutes=10),
     )
     reweighter = small_reweighter()
     model = DistributedDataParallel(reweighter)
