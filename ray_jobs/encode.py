@@ -7,6 +7,7 @@ Running it again does only what is missing. An unreadable image becomes a row wi
 """
 
 import logging
+import math
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -178,14 +179,17 @@ def _run(todo: list[dict[str, Any]], store: PromptStore, config: EncodeConfig) -
         num_cpus=reserved,
         num_gpus=config.gpus_per_actor if on_gpu else None,
     )
-    started, shown, finished, failed = time.monotonic(), 0.0, 0, 0
+    # The clock starts with the first result: loading models says nothing about the pace.
+    started, shown, finished, failed = math.nan, 0.0, 0, 0
     for row in dataset.iter_rows():
         finished += 1
         failed += row["status"] == "failed"
         now = time.monotonic()
+        if finished == 1:
+            started = shown = now
         if now - shown > 5 or finished == len(todo):
-            pace = finished / (now - started)
-            left = (len(todo) - finished) / pace
+            pace = (finished - 1) / max(now - started, 1e-3)
+            left = (len(todo) - finished) / max(pace, 1e-3)
             _log.info("%d/%d images, %d failed, %.1f/s, %.0f s left", finished, len(todo), failed, pace, left)
             shown = now
 

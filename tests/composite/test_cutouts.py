@@ -52,6 +52,14 @@ def test_a_large_cutout_is_shrunk_without_a_fringe(tmp_path: Path) -> None:
     assert np.abs(visible[:, 1] - visible[:, 0]).max() <= 4
 
 
+def test_fine_detail_of_a_large_cutout_is_averaged(tmp_path: Path) -> None:
+    rgba = np.full((800, 800, 4), 255, dtype=np.uint8)
+    rgba[..., :3] = 255 * ((np.arange(800)[:, None] + np.arange(800)) % 2)[..., None]
+    cutout = load_cutout("objects", write_cutout(tmp_path / "checks.png", rgba))
+    assert cutout.rgba.shape == (400, 400, 4)
+    assert np.abs(cutout.rgba[5:-5, 5:-5, :3].astype(int) - 128).max() < 10
+
+
 def test_a_small_cutout_is_not_enlarged(tmp_path: Path) -> None:
     cutout = load_cutout("objects", write_cutout(tmp_path / "s.png", rectangle(9, 9, slice(2, 7), slice(1, 8))))
     assert cutout.rgba.shape == (5, 7, 4)
