@@ -27,10 +27,11 @@ def connect() -> None:
         os.environ.setdefault(name, value)
     show_licence()
     os.environ[LICENCE_SHOWN] = "1"
+    # What workers print stays in Ray's log files: the jobs report progress themselves, and Ray's processes are chatty.
     if os.environ.get("RAY_ADDRESS"):
-        ray.init(logging_level=logging.WARNING)
+        ray.init(logging_level=logging.WARNING, log_to_driver=False)
     else:
-        ray.init(include_dashboard=False, logging_level=logging.ERROR)
+        ray.init(include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
 
 
 def total(resource: str) -> float:

@@ -11,6 +11,9 @@ checkpoint.
 import json
 import logging
 import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,7 +26,7 @@ from ray.train.torch import TorchConfig, TorchTrainer, prepare_model
 
 from ray_jobs import cluster
 from ray_jobs.job_cli import absolute, job_command, run_alone
-from ray_jobs.run_folder import identity, open_run
+from ray_jobs.run_folder import identity, open_run, write_text
 from ray_jobs.tracking import tracked_run
 from s3pot.chain import load_sam
 from s3pot.config import to_mapping
@@ -114,7 +117,8 @@ def train(config: TrainConfig) -> Path:
     params = to_mapping(config) | {"store_identity": store.description["identity"], "images": len(records)}
     with tracked_run("train", name, params, absolute(config.runs)) as tracked:
         tracked.log_metrics(counts)
-        _fit(config, folder)
+        with _progress(folder / _HISTORY, config.training.epochs):
+            _fit(config, folder)
         for line in (folder / _HISTORY).read_text().splitlines():
             epoch = json.loads(line)
             tracked.log_metrics(epoch, step=int(epoch["epoch"]))
@@ -122,6 +126,33 @@ def train(config: TrainConfig) -> Path:
         tracked.log_artifact(folder / "config.yaml")
     _log.info("trained head: %s", folder / HEAD_FILE)
     return folder
+
+
+@contextmanager
+def _progress(history: Path, epochs: int) -> Iterator[None]:
+    """Log every epoch as it is written to the history."""
+    done = threading.Event()
+
+    def follow() -> None:
+        shown = 0
+        while True:
+            last = done.wait(1.0)
+            lines = history.read_text().splitlines() if history.exists() else []
+            for line in lines[shown:]:
+                epoch = json.loads(line)
+                iou = f", dev IoU {epoch['dev_iou']:.3f}" if "dev_iou" in epoch else ""
+                _log.info("epoch %d/%d objective %.4f%s", epoch["epoch"] + 1, epochs, epoch["total"], iou)
+            shown = len(lines)
+            if last:
+                return
+
+    follower = threading.Thread(target=follow, daemon=True)
+    follower.start()
+    try:
+        yield
+    finally:
+        done.set()
+        follower.join()
 
 
 def _fit(config: TrainConfig, folder: Path) -> None:
@@ -161,8 +192,8 @@ def train_worker(job: dict[str, Any]) -> None:
     resume = _restore(reweighter)
     model = prepare_model(reweighter, parallel_strategy="ddp" if workers > 1 else None)
     dev = PromptStore(absolute(config.dev_store)) if config.dev_store and rank == 0 else None
-    if rank == 0 and resume is None:
-        (folder / _HISTORY).unlink(missing_ok=True)
+    if rank == 0:
+        _keep_history(folder / _HISTORY, -1 if resume is None else int(resume["epoch"]))
 
     def on_epoch(report: EpochReport, state: dict[str, Any]) -> None:
         metrics: dict[str, float] = asdict(report)
@@ -190,6 +221,13 @@ def train_worker(job: dict[str, Any]) -> None:
     )
     if rank == 0:
         save_head(reweighter, folder / HEAD_FILE, {"store": store.description["identity"]})
+
+
+def _keep_history(history: Path, last_epoch: int) -> None:
+    """Drop epochs after the checkpoint that training goes on from: they are done again."""
+    lines = history.read_text().splitlines() if history.exists() else []
+    kept = [line for line in lines if json.loads(line)["epoch"] <= last_epoch]
+    write_text(history, "".join(f"{line}\n" for line in kept))
 
 
 def save_head(reweighter: PromptReweighter, path: Path, metadata: dict[str, str]) -> None:
