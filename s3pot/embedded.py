@@ -7,7 +7,7 @@ research-only data and carry a licence of their own, shown once when they are fi
 import hashlib
 import logging
 import os
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -52,9 +52,10 @@ def weights_path(part: Part) -> Path:
     """
     path = weights_folder() / _FILES[part]
     if not path.is_file():
+        job = "s3pot train" if part == "reweighter" else f"python ray_jobs/pretrain.py {part}"
         raise WeightsError(
             f"{path}: the embedded {part} weights are missing. Reinstall the package, or set S3POT_WEIGHTS to a folder "
-            f"that holds {_FILES[part]}, or train it: python ray_jobs/pretrain.py {part} --help"
+            f"that holds {_FILES[part]}, or train it: {job} --help"
         )
     return path
 
@@ -134,9 +135,15 @@ def load_nano_sam(path: Path | None = None, *, enhance_point_only: bool = False)
     return PromptableSam(sam, enhance_point_only=enhance_point_only)
 
 
-@cache
 def file_hash(path: Path) -> str:
     """Return the first 16 hex digits of a file's SHA-256: the identity of its weights."""
+    status = path.stat()
+    return _hash_of_version(path, status.st_mtime_ns, status.st_size)
+
+
+@lru_cache(maxsize=16)
+def _hash_of_version(path: Path, modified_ns: int, size: int) -> str:
+    # Official checkpoints are gigabytes; a file that is trained anew has another time or size.
     return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
 

@@ -11,6 +11,7 @@ from torch import nn
 
 from s3pot import embedded
 from s3pot.embedded import (
+    LICENCE_SHOWN,
     WeightsError,
     device_of,
     file_hash,
@@ -20,6 +21,7 @@ from s3pot.embedded import (
     load_weights,
     read_metadata,
     save_weights,
+    show_licence,
     weights_folder,
     weights_path,
 )
@@ -45,10 +47,11 @@ def small() -> Small:
 
 
 @pytest.fixture(autouse=True)
-def _licence_not_yet_shown() -> Iterator[None]:
-    embedded._show_licence.cache_clear()
+def _licence_not_yet_shown(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.delenv(LICENCE_SHOWN, raising=False)
+    show_licence.cache_clear()
     yield
-    embedded._show_licence.cache_clear()
+    show_licence.cache_clear()
 
 
 def test_round_trip_through_half_precision(small: Small, tmp_path: Path) -> None:
@@ -209,6 +212,15 @@ def test_the_licence_is_shown_once(tmp_path: Path, caplog: pytest.LogCaptureFixt
             load_parser(tmp_path / "mine.safetensors")
     shown = [record.getMessage() for record in caplog.records if "WEIGHTS_LICENSE" in record.getMessage()]
     assert len(shown) == 1
+
+
+def test_a_process_that_was_told_so_stays_silent(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv(LICENCE_SHOWN, "1")
+    with caplog.at_level(logging.WARNING, logger="s3pot"):
+        show_licence()
+    assert caplog.records == []
 
 
 def test_the_hash_is_that_of_the_content(tmp_path: Path) -> None:

@@ -17,6 +17,8 @@ from s3pot.metrics.face_region import face_region
 
 MIN_SHARE, MAX_SHARE = 0.04, 0.65
 ATTEMPTS = 12
+# How far colour is continued past the outline, in pixels: more than any blur of the blend reaches.
+_RIM = 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +69,7 @@ def compose(
     region = face_region(parsing)
     image, occluder = clean, np.zeros(region.shape, dtype=bool)
     for cutout in cutouts:
-        color, alpha = _warp_into_face(cutout, parsing, region, rng)
+        color, alpha = _warp_into_face(cutout, parsing, region, occluder, rng)
         color = _match_light(color, alpha, clean, region, cutout.kind, rng)
         image = _blend(image, color, alpha, rng)
         occluder = occluder | (alpha > 0.5)
@@ -95,7 +97,7 @@ def compose_decoy(
     paste is not a reference for it: `clean` is the picture itself.
     """
     region = face_region(parsing)
-    _, alpha = _warp_into_face(cutout, parsing, region, rng)
+    _, alpha = _warp_into_face(cutout, parsing, region, np.zeros(region.shape, dtype=bool), rng)
     alpha = alpha * region
     color = _shift_color(donor.astype(np.float32), clean, alpha > 0.5, 1.0)
     image = _blend(clean, color, alpha, rng, shadow=False)
@@ -115,9 +117,13 @@ def unoccluded(clean: UInt8[np.ndarray, "h w 3"], parsing: UInt8[np.ndarray, "h 
 
 
 def _warp_into_face(
-    cutout: Cutout, parsing: np.ndarray, region: np.ndarray, rng: np.random.Generator
+    cutout: Cutout, parsing: np.ndarray, region: np.ndarray, covered: np.ndarray, rng: np.random.Generator
 ) -> tuple[Float[np.ndarray, "h w 3"], Float[np.ndarray, "h w"]]:
-    """Draw placements until the occluder covers a sensible share of R; colour in 0..255, alpha in 0..1."""
+    """Draw placements until this occluder and those before it cover a sensible share of R.
+
+    Returns:
+        Colour in 0..255, continued past the outline so that blurring it brings in no dark rim, and alpha in 0..1.
+    """
     layout, area = face_layout(parsing), max(int(region.sum()), 1)
     height, width = parsing.shape
     source_alpha = cutout.rgba[..., 3].astype(np.float32) / 255.0
@@ -128,14 +134,17 @@ def _warp_into_face(
         sigma = max(0.0, 0.5 * (1.0 / max(shrink, 1e-3) - 1.0))
         alpha = source_alpha if sigma < 0.2 else cv2.GaussianBlur(source_alpha, (0, 0), sigma)
         alpha = cv2.warpAffine(alpha, matrix, (width, height), flags=cv2.INTER_LINEAR)
-        share = float(((alpha > 0.5) & region).sum()) / area
+        share = float((((alpha > 0.5) | covered) & region).sum()) / area
         if MIN_SHARE <= share <= MAX_SHARE:
             break
     premultiplied = cutout.rgba[..., :3].astype(np.float32) * source_alpha[..., None]
     if sigma >= 0.2:
         premultiplied = cv2.GaussianBlur(premultiplied, (0, 0), sigma)
     color = cv2.warpAffine(premultiplied, matrix, (width, height), flags=cv2.INTER_LINEAR)
-    return color / np.maximum(alpha, 1e-3)[..., None], np.clip(alpha, 0.0, 1.0)
+    color = color / np.maximum(alpha, 1e-3)[..., None]
+    weight = cv2.GaussianBlur(alpha, (0, 0), _RIM)
+    around = cv2.GaussianBlur(color * alpha[..., None], (0, 0), _RIM) / np.maximum(weight, 1e-6)[..., None]
+    return np.where(alpha[..., None] > 1e-3, color, around), np.clip(alpha, 0.0, 1.0)
 
 
 def _match_light(

@@ -49,7 +49,7 @@ def list_cutouts(root: Path, fold: Fold | None = None) -> list[tuple[str, Path]]
 
 
 def load_cutout(kind: str, path: Path) -> Cutout:
-    """Read one cut-out, cropped to alpha > 0 and at most `MAX_SIDE` pixels on its long side.
+    """Read one cut-out, cropped to alpha > 8 and at most `MAX_SIDE` pixels on its long side.
 
     Raises:
         ValueError: if nothing of it is visible.
@@ -58,7 +58,7 @@ def load_cutout(kind: str, path: Path) -> Cutout:
         image = opened.convert("RGBA")
     box = image.getchannel("A").point(lambda alpha: 255 if alpha > 8 else 0).getbbox()
     if box is None:
-        raise ValueError(f"{path}: nothing is visible (alpha is 0 everywhere)")
+        raise ValueError(f"{path}: nothing is visible (alpha is nowhere above 8 of 255)")
     image = image.crop(box)
     image.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.LANCZOS)
     return Cutout(id=f"{kind}/{path.stem}", kind=kind, rgba=np.asarray(image, dtype=np.uint8).copy())

@@ -56,6 +56,8 @@ class PretrainConfig:
         """Check ranges."""
         if not self.phases or any(phase.steps < 1 or phase.batch < 1 or phase.size % 32 for phase in self.phases):
             raise ValueError("phases: at least one, each with steps >= 1, batch >= 1 and a size divisible by 32")
+        if self.weight_decay < 0.0 or self.checkpoint_minutes < 0.0:
+            raise ValueError("weight_decay and checkpoint_minutes must be at least 0")
         if not 0.0 < self.learning_rate < 1.0 or not 0.0 <= self.average < 1.0:
             raise ValueError("learning_rate must lie in (0, 1) and average in [0, 1)")
 
@@ -103,7 +105,7 @@ def pretrain(
         loss_of: terms by name, unweighted terms included; "loss" is minimised.
         config: schedule.
         checkpoint: file to save to and resume from; kept after the end.
-        report: called every 50 steps with mean terms, pictures per second and seconds left.
+        report: called every 50 steps with mean terms, pictures per second and picture size.
 
     Raises:
         FloatingPointError: if the loss is not finite.
@@ -181,9 +183,6 @@ def _resume(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, aver
     state = torch.load(path, weights_only=True)
     model.load_state_dict(state["model"])
     optimizer.load_state_dict(state["optimizer"])
-    for group in optimizer.param_groups:
-        # The schedule multiplies this base; LambdaLR would otherwise start from the decayed rate.
-        group["lr"] = group["initial_lr"]
     for name, tensor in state["average"].items():
         average[name].copy_(tensor)
     return int(state["step"])

@@ -112,7 +112,7 @@ class SamBatches:
         batch: Batch = {
             "image": pictures(images) * 255.0,
             "target": torch.from_numpy(np.stack(small)),
-            "points": points * (self.model_size / phase.size),
+            "points": (points + 0.5) * (self.model_size / phase.size) - 0.5,
             "polarity": polarity,
             "valid": valid,
         }

@@ -84,6 +84,12 @@ def test_pixel_and_gradient_terms_by_hand(judge: PromptableSam) -> None:
     terms = generator_loss(Given(reference), judge, batch)
     assert terms["pixel"].item() == pytest.approx(0.1 / 32 / 2.5, rel=1e-3)
     assert terms["gradient"].item() == pytest.approx(2 * 0.1 / 31 / 2.5, rel=1e-3)
+    # One row of 32 instead: the same for the pixels, and the two edges are horizontal.
+    reference = batch["clean"].clone()
+    reference[..., 24, :] += 0.1
+    terms = generator_loss(Given(reference), judge, batch)
+    assert terms["pixel"].item() == pytest.approx(0.1 / 32, rel=1e-3)
+    assert terms["gradient"].item() == pytest.approx(2 * 0.1 / 31, rel=1e-3)
 
 
 def test_the_face_counts_four_times(judge: PromptableSam) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor
 from s3pot.images import encode_jpeg
 from s3pot.pretrain import sam_training
 from s3pot.pretrain.loop import Batch, Phase, PretrainConfig, pretrain
+from s3pot.pretrain.parser_training import pictures
 from s3pot.pretrain.prompt_targets import SET_SIZES
 from s3pot.pretrain.sam_training import (
     PAIRS,
@@ -25,6 +26,7 @@ from s3pot.pretrain.sam_training import (
     pad_clicks,
     sam_loss,
 )
+from s3pot.pretrain.samples import draw_sample
 from s3pot.sam.promptable import PromptableSam
 from s3pot.sam.sizes import build_sam
 from tests.faces import draw_face, draw_faces, make_cutouts
@@ -115,6 +117,22 @@ def test_renderings_are_one_unoccluded_face_and_its_degraded_copy(batches: SamBa
     difference = (first - second).abs().mean(dim=(1, 2, 3))
     assert (difference > 0.2).all()
     assert (difference < 40).all()
+    samples = [
+        draw_sample(
+            batches.faces,
+            batches.cutouts,
+            size=64,
+            seed=0,
+            stage="pretrain/sam",
+            index=place,
+            occluded_share=0.75,
+        )
+        for place in range(8)
+    ]
+    clean = pictures([sample.clean for sample in samples]) * 255.0
+    assert all((rendering == clean).flatten(1).all(dim=1).any() for rendering in first)
+    occluded = sum(sample.occluder.any() for sample in samples)
+    assert occluded > 8 - PAIRS, "some of the renderings belong to occluded samples"
 
 
 def test_no_term_treats_renderings_differently_where_an_occluder_lies() -> None:
