@@ -17,7 +17,7 @@ import pandas as pd
 import torch
 
 from ray_jobs import cluster
-from ray_jobs.job_cli import PartlyFailed, absolute, job_command, run_alone
+from ray_jobs.job_cli import PartlyFailed, absolute, job_command, run_alone, with_absolute_paths
 from ray_jobs.run_folder import open_run
 from ray_jobs.tracking import tracked_run
 from s3pot.chain import ChainConfig, load_prefix
@@ -78,14 +78,15 @@ def encode(config: EncodeConfig) -> PromptStore:
     Raises:
         PartlyFailed: if images failed; all others are in the store.
     """
-    store = PromptStore.create(absolute(config.store), config.chain)
+    config = with_absolute_paths(config)
+    store = PromptStore.create(config.store, config.chain)
     items = read_items(config.input, config.limit)
     done = set(store.rows(["status"])["id"])
     todo = [item for item in items if item["id"] not in done]
     _log.info("%d images, %d already in %s", len(items), len(items) - len(todo), store.root)
     params = to_mapping(config) | {"identity": store.description["identity"], "images": len(todo)}
-    with tracked_run("encode", store.root.name, params, absolute(config.runs)) as tracked:
-        open_run(absolute(config.runs), "encode", store.root.name, config)
+    with tracked_run("encode", store.root.name, params, config.runs) as tracked:
+        open_run(config.runs, "encode", store.root.name, config)
         started = time.monotonic()
         if todo:
             _run(todo, store, config)
@@ -117,6 +118,8 @@ def read_items(source: Path, limit: int = 0) -> list[dict[str, Any]]:
         if missing:
             raise ManifestError(source, f"the manifest lacks the columns {', '.join(sorted(missing))}")
         items = frame.astype(object).where(frame.notna(), None).to_dict("records")
+        # Relative paths are meant from the manifest's folder, wherever the job or its workers run.
+        items = [item | {"path": str(absolute(source.parent / str(item["path"])))} for item in items]
         outside = [item["id"] for item in items if _leads_out(Path(str(item["id"])))]
         if outside:
             raise ManifestError(source, f"the id {outside[0]!r} leads out of the folders that results are written to")
@@ -139,7 +142,7 @@ class EncodeActor:
         torch.set_num_threads(threads)
         self.config = config
         self.prefix = load_prefix(config.chain)
-        self.store = PromptStore(absolute(config.store))
+        self.store = PromptStore(config.store)
 
     def __call__(self, batch: pd.DataFrame) -> pd.DataFrame:
         """Encode one batch."""
@@ -158,6 +161,8 @@ def _run(todo: list[dict[str, Any]], store: PromptStore, config: EncodeConfig) -
     import ray
 
     cluster.connect()
+    # Importing ray.data sets its loggers to INFO: several lines for every run, none of them for the user.
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     # A job that cannot go on says so instead of waiting for ever.

@@ -18,7 +18,7 @@ import pandas as pd
 import torch
 import typer
 
-from ray_jobs.job_cli import PartlyFailed, absolute, job_command, run_alone
+from ray_jobs.job_cli import PartlyFailed, absolute, job_command, run_alone, with_absolute_paths
 from ray_jobs.run_folder import identity, open_run, write_text
 from ray_jobs.tracking import TrackedRun, tracked_run
 from s3pot.chain import load_reweighter, load_sam
@@ -60,15 +60,16 @@ def evaluate(config: EvaluateConfig) -> Path:
         PartlyFailed: if images of the store had failed.
         FileNotFoundError: if the head is not there.
     """
-    store = PromptStore(absolute(config.store))
+    config = with_absolute_paths(config)
+    store = PromptStore(config.store)
     head = head_file(config.head)
     inputs = [store.description["identity"], file_hash(head) if head else "none"]
     name = config.name or f"{store.root.name}-{identity(config, *inputs)}"
-    folder = open_run(absolute(config.runs), "evaluate", name, config)
+    folder = open_run(config.runs, "evaluate", name, config)
     params = to_mapping(config) | {"store_identity": inputs[0], "head_hash": inputs[1]}
-    with tracked_run("evaluate", name, params, absolute(config.runs)) as tracked:
+    with tracked_run("evaluate", name, params, config.runs) as tracked:
         if config.masks is not None:
-            table = evaluate_masks(store, absolute(config.masks))
+            table = evaluate_masks(store, config.masks)
         else:
             torch.set_num_threads(max(1, torch.get_num_threads()))
             sam = load_sam(store.chain)

@@ -5,6 +5,7 @@
 Exit codes: 0 done, 1 done but something failed (the summary names it), 2 wrong configuration, nothing was started.
 """
 
+import dataclasses
 import logging
 import os
 import sys
@@ -119,5 +120,18 @@ def setup_logging() -> None:
 
 
 def absolute(path: Path) -> Path:
-    """Make a path absolute: Ray workers run in folders of their own."""
+    """Make a path absolute, `~` included."""
     return Path(os.path.abspath(path.expanduser()))
+
+
+def with_absolute_paths(config: ConfigT) -> ConfigT:
+    """Make every path of a configuration absolute: Ray workers run in folders of their own."""
+    if not dataclasses.is_dataclass(config) or isinstance(config, type):
+        return config
+    values = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+    changed = {
+        name: absolute(value) if isinstance(value, Path) else with_absolute_paths(value)
+        for name, value in values.items()
+        if isinstance(value, Path) or dataclasses.is_dataclass(value)
+    }
+    return dataclasses.replace(config, **changed)

@@ -24,7 +24,7 @@ from ray import tune
 
 from ray_jobs import cluster
 from ray_jobs.evaluate import MaskWriter, finish_evaluation
-from ray_jobs.job_cli import PartlyFailed, absolute, job_command, run_alone
+from ray_jobs.job_cli import PartlyFailed, job_command, run_alone, with_absolute_paths
 from ray_jobs.run_folder import identity, open_run
 from ray_jobs.tracking import tracked_run
 from ray_jobs.train import HeadConfig
@@ -101,15 +101,16 @@ def overfit(config: OverfitConfig) -> Path:
     Raises:
         PartlyFailed: if images failed; all others have results.
     """
-    store = PromptStore(absolute(config.store))
+    config = with_absolute_paths(config)
+    store = PromptStore(config.store)
     ids = _chosen(store, config)
     name = config.name or f"{store.root.name}-{identity(config, store.description['identity'])}"
-    folder = open_run(absolute(config.runs), "overfit", name, config)
+    folder = open_run(config.runs, "overfit", name, config)
     done = _read_rows(folder)
     todo = [image_id for image_id in ids if image_id not in set(done["id"])] if len(done) else ids
     _log.info("%d images, %d already done", len(ids), len(ids) - len(todo))
     params = to_mapping(config) | {"store_identity": store.description["identity"], "images": len(todo)}
-    with tracked_run("overfit", name, params, absolute(config.runs)) as tracked:
+    with tracked_run("overfit", name, params, config.runs) as tracked:
         started = time.monotonic()
         if todo:
             _fleet(todo, config, folder)
@@ -202,7 +203,7 @@ def overfit_image(image_id: str, config: OverfitConfig, folder: Path) -> dict[st
 @lru_cache(maxsize=1)
 def _models(store_root: Path) -> tuple[PromptStore, PromptableSam]:
     # Kept in the actor, which serves many trials.
-    store = PromptStore(absolute(store_root))
+    store = PromptStore(store_root)
     return store, load_sam(store.chain)
 
 
@@ -229,7 +230,7 @@ def _overfit(
 
 def _fresh_head(config: OverfitConfig, sam: PromptableSam, seed: int) -> PromptReweighter:
     if config.start_from is not None:
-        return load_reweighter(absolute(config.start_from), sam.device).requires_grad_(True)
+        return load_reweighter(config.start_from, sam.device).requires_grad_(True)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed % 2**31)
         return PromptReweighter(config.head.build(sam.embed_dim)).to(sam.device)

@@ -25,7 +25,7 @@ from ray.train import Checkpoint, CheckpointConfig, FailureConfig, RunConfig, Sc
 from ray.train.torch import TorchConfig, TorchTrainer, prepare_model
 
 from ray_jobs import cluster
-from ray_jobs.job_cli import absolute, job_command, run_alone
+from ray_jobs.job_cli import job_command, run_alone, with_absolute_paths
 from ray_jobs.run_folder import identity, open_run, write_text
 from ray_jobs.tracking import tracked_run
 from s3pot.chain import load_sam
@@ -104,18 +104,19 @@ def train(config: TrainConfig) -> Path:
     Raises:
         StoreError: if a store is missing or holds nothing to train on.
     """
-    store = PromptStore(absolute(config.store))
+    config = with_absolute_paths(config)
+    store = PromptStore(config.store)
     records = store.records()
     name = config.name or f"{store.root.name}-{identity(config, store.description['identity'])}"
-    folder = absolute(config.runs) / "train" / name
+    folder = config.runs / "train" / name
     if (folder / HEAD_FILE).exists():
         _log.info("%s is trained already; change the configuration or remove the folder to train again", folder)
         return folder
-    open_run(absolute(config.runs), "train", name, config)
+    open_run(config.runs, "train", name, config)
     counts = prompt_counts([records[place] for place in range(min(len(records), 200))])
     _log.info("%d images, %s", len(records), ", ".join(f"{value:.0f} {key}" for key, value in counts.items()))
     params = to_mapping(config) | {"store_identity": store.description["identity"], "images": len(records)}
-    with tracked_run("train", name, params, absolute(config.runs)) as tracked:
+    with tracked_run("train", name, params, config.runs) as tracked:
         tracked.log_metrics(counts)
         with _progress(folder / _HISTORY, config.training.epochs):
             _fit(config, folder)
@@ -185,13 +186,13 @@ def train_worker(job: dict[str, Any]) -> None:
     rank, workers = context.get_world_rank(), context.get_world_size()
     if not config.use_gpu:
         torch.set_num_threads(max(1, (torch.get_num_threads() if workers == 1 else 2 // workers)))
-    store = PromptStore(absolute(config.store))
+    store = PromptStore(config.store)
     sam = load_sam(store.chain)
     torch.manual_seed(config.training.seed)
     reweighter = PromptReweighter(config.head.build(sam.embed_dim))
     resume = _restore(reweighter)
     model = prepare_model(reweighter, parallel_strategy="ddp" if workers > 1 else None)
-    dev = PromptStore(absolute(config.dev_store)) if config.dev_store and rank == 0 else None
+    dev = PromptStore(config.dev_store) if config.dev_store and rank == 0 else None
     if rank == 0:
         _keep_history(folder / _HISTORY, -1 if resume is None else int(resume["epoch"]))
 

@@ -79,6 +79,12 @@ def test_a_bad_manifest_is_one_sentence(tmp_path: Path, content: str, message: s
         read_items(manifest)
 
 
+def test_paths_of_a_manifest_are_relative_to_it(tmp_path: Path) -> None:
+    (tmp_path / "images.csv").write_text("id,path\na,pictures/a.png\nb,/elsewhere/b.png\n")
+    paths = [item["path"] for item in read_items(tmp_path / "images.csv")]
+    assert paths == [str(tmp_path / "pictures" / "a.png"), "/elsewhere/b.png"]
+
+
 def test_a_missing_input_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"neither a folder .* nor"):
         read_items(tmp_path / "nowhere")

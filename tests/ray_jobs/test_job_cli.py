@@ -8,7 +8,9 @@ import typer
 from typer.testing import CliRunner
 
 from ray_jobs.cli import app
-from ray_jobs.job_cli import PartlyFailed, job_command, key_help
+from ray_jobs.encode import EncodeConfig
+from ray_jobs.job_cli import PartlyFailed, job_command, key_help, with_absolute_paths
+from s3pot.chain import ChainConfig
 from s3pot.head.training import TrainingConfig
 
 RUNS: list["JobConfig"] = []
@@ -84,6 +86,16 @@ def test_exit_codes_of_work(job: typer.Typer, store: str, code: int, words: str)
     result = CliRunner().invoke(job, [f"store={store}"])
     assert result.exit_code == code
     assert words in result.output
+
+
+def test_relative_paths_become_absolute_at_every_depth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = with_absolute_paths(EncodeConfig(input=Path("photos"), store=Path("~/store")))
+    assert config.input == tmp_path / "photos"
+    assert config.store == Path.home() / "store"
+    checkpoint = ChainConfig(sam="vit_b", sam_checkpoint=Path("sam.pth"))
+    nested = with_absolute_paths(EncodeConfig(input=Path("a"), store=Path("b"), chain=checkpoint))
+    assert nested.chain.sam_checkpoint == tmp_path / "sam.pth"
 
 
 def test_help_names_every_key() -> None:
