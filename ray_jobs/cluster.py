@@ -34,6 +34,11 @@ def connect() -> None:
         ray.init(include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
 
 
+def cpus_of_largest_node() -> float:
+    """Return how many CPUs the largest node has: no process can reserve more."""
+    return max(float(node["Resources"].get("CPU", 0.0)) for node in ray.nodes() if node["Alive"])
+
+
 def total(resource: str) -> float:
     """Return how much of a resource ("CPU", "GPU") the cluster has."""
     return float(ray.cluster_resources().get(resource, 0.0))

@@ -158,10 +158,11 @@ def _progress(history: Path, epochs: int) -> Iterator[None]:
 
 def _fit(config: TrainConfig, folder: Path) -> None:
     cluster.connect()
-    cpus = max(0.5, cluster.total("CPU") / config.workers / 2) if config.workers > 1 else 1
+    # The cluster's cores are shared among the workers, but a worker runs on one node.
+    cpus = min(cluster.total("CPU") / config.workers, cluster.cpus_of_largest_node())
     trainer = TorchTrainer(
         train_worker,
-        train_loop_config={"config": config, "folder": str(folder)},
+        train_loop_config={"config": config, "folder": str(folder), "threads": max(1, int(cpus))},
         torch_config=TorchConfig(backend="nccl" if config.use_gpu else "gloo"),
         scaling_config=ScalingConfig(
             num_workers=config.workers,
@@ -185,7 +186,8 @@ def train_worker(job: dict[str, Any]) -> None:
     context = ray.train.get_context()
     rank, workers = context.get_world_rank(), context.get_world_size()
     if not config.use_gpu:
-        torch.set_num_threads(max(1, (torch.get_num_threads() if workers == 1 else 2 // workers)))
+        # Ray sets one thread per reserved CPU; what the machine has is shared among the workers instead.
+        torch.set_num_threads(job["threads"])
     store = PromptStore(config.store)
     sam = load_sam(store.chain)
     torch.manual_seed(config.training.seed)

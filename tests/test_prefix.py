@@ -66,7 +66,7 @@ def test_stages_and_frames(nano_prefix: FrozenPrefix) -> None:
 @pytest.mark.parametrize("kind", ["greedy", "threshold", "otsu"])
 def test_prompts_are_the_face_tokens_each_once(kind: str) -> None:
     prefix = drawn_prefix(PrefixConfig(selector=SelectorConfig(kind=kind)))
-    for result in prefix.run(faces(), ["a", "b", "c"]):
+    for result in prefix.run(faces(), ["a", "b", "c"], references=faces()[::-1]):
         occlusion, face = prompts_of(result)
         expected = face_tokens(torch.from_numpy(result.face_mask[None]), prefix.sam.token_grid)[0].nonzero().flatten()
         assert all_prompts(result) == expected.tolist()
@@ -119,8 +119,10 @@ class TestNoFace:
 
     def test_does_not_touch_its_neighbours(self, prefix: FrozenPrefix) -> None:
         images, drawn = faces(2), textured_face()[1]
-        both = prefix.run(images, ["a", "b"], parsings=[drawn, drawn])
-        beside = prefix.run(images, ["a", "b"], parsings=[drawn, BACKGROUND])
+        both, beside = (
+            prefix.run(images, ["a", "b"], parsings=[drawn, other], references=images[::-1])
+            for other in (drawn, BACKGROUND)
+        )
         assert prompts_of(both[0]) == prompts_of(beside[0])
         assert beside[1].status == "no_face"
 
@@ -210,11 +212,12 @@ class TestInitialPrompt:
 
     def test_a_random_one_depends_on_seed_and_id_alone(self) -> None:
         config = PrefixConfig(initial_prompt="random")
-        forward = drawn_prefix(config).run(faces(), ["a", "b", "c"])
-        backward = drawn_prefix(config).run(faces()[::-1], ["c", "b", "a"])[::-1]
+        images, references = faces(), faces()[::-1]
+        forward = drawn_prefix(config).run(images, ["a", "b", "c"], references=references)
+        backward = drawn_prefix(config).run(images[::-1], ["c", "b", "a"], references=references[::-1])[::-1]
         chosen = [result.initial_prompt for result in forward]
         assert chosen == [result.initial_prompt for result in backward]
-        other = drawn_prefix(replace(config, seed=1)).run(faces(), ["a", "b", "c"])
+        other = drawn_prefix(replace(config, seed=1)).run(images, ["a", "b", "c"], references=references)
         assert chosen != [result.initial_prompt for result in other]
 
 
