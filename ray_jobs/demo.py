@@ -58,8 +58,8 @@ def main(
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from error
     typer.echo(f"\n{NOTE}\n{table}\n\nreport    {page}")
-    server = f"mlflow server --backend-store-uri {tracking_uri(work)} --host 127.0.0.1 --port 5055"
-    typer.echo(f"MLflow    {Path(sys.executable).parent / server}")
+    mlflow = Path(sys.executable).parent / "mlflow"
+    typer.echo(f"MLflow    {mlflow} server --backend-store-uri {tracking_uri(work)} --host 127.0.0.1 --port 5055")
     typer.echo(f"          then open http://127.0.0.1:5055        ({time.monotonic() - started:.0f} s in all)")
 
 

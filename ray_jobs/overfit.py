@@ -170,6 +170,8 @@ def _fleet(todo: list[str], config: OverfitConfig, folder: Path) -> None:
         ),
         run_config=tune.RunConfig(name=f"tune-{int(time.time())}", storage_path=str(folder / "tune"), verbose=0),
     )
+    # Results are in our own tables; Tune would warn of every trial that it finds none in its files.
+    logging.getLogger("ray.tune").setLevel(logging.ERROR)
     results = tuner.fit()
     for error in results.errors:
         _log.warning("a trial died: %s", str(error).strip().splitlines()[-1])

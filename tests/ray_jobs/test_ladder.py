@@ -18,5 +18,6 @@ def test_it_prints_every_rung_for_every_head(
     assert means["n"].eq(4).all()
     printed = capsys.readouterr().out
     assert all(rung in printed for rung in RUNGS)
+    assert means.loc[(means["rung"] == "chain") & (means["head"] == "none"), "difference"].tolist() == [0.0]
     iou = means.set_index(["rung", "head"])["iou"]
     assert iou["true_prompts", "none"] > iou["random_prompts", "none"]
