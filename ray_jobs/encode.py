@@ -9,7 +9,7 @@ Running it again does only what is missing. An unreadable image becomes a row wi
 import logging
 import math
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -141,7 +141,9 @@ class EncodeActor:
     def __init__(self, config: EncodeConfig, threads: int) -> None:
         torch.set_num_threads(threads)
         self.config = config
-        self.prefix = load_prefix(config.chain)
+        # A GPU is used when one is reserved, whatever "auto" would find on the machine.
+        device = "cuda" if config.gpus_per_actor > 0 else "cpu"
+        self.prefix = load_prefix(replace(config.chain, device=device))
         self.store = PromptStore(config.store)
 
     def __call__(self, batch: pd.DataFrame) -> pd.DataFrame:

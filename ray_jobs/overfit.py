@@ -13,7 +13,7 @@ import math
 import time
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -193,7 +193,7 @@ def _trial(trial: dict[str, Any], *, config: OverfitConfig, folder: str) -> None
 def overfit_image(image_id: str, config: OverfitConfig, folder: Path) -> dict[str, Any]:
     """Train a head on one image and measure before and after; never raises for a fault of the image."""
     started = time.monotonic()
-    store, sam = _models(config.store)
+    store, sam = _models(config.store, "cuda" if config.gpus_per_trial > 0 else "cpu")
     try:
         row = _overfit(image_id, store, sam, config, folder)
     except (ValueError, OSError, RuntimeError, KeyError, FloatingPointError) as error:
@@ -203,10 +203,10 @@ def overfit_image(image_id: str, config: OverfitConfig, folder: Path) -> dict[st
 
 
 @lru_cache(maxsize=1)
-def _models(store_root: Path) -> tuple[PromptStore, PromptableSam]:
+def _models(store_root: Path, device: str) -> tuple[PromptStore, PromptableSam]:
     # Kept in the actor, which serves many trials.
     store = PromptStore(store_root)
-    return store, load_sam(store.chain)
+    return store, load_sam(replace(store.chain, device=device))
 
 
 def _overfit(

@@ -14,7 +14,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -189,7 +189,8 @@ def train_worker(job: dict[str, Any]) -> None:
         # Ray sets one thread per reserved CPU; what the machine has is shared among the workers instead.
         torch.set_num_threads(job["threads"])
     store = PromptStore(config.store)
-    sam = load_sam(store.chain)
+    # Where Ray Train puts the head, whatever "auto" would find.
+    sam = load_sam(replace(store.chain, device="cuda" if config.use_gpu else "cpu"))
     torch.manual_seed(config.training.seed)
     reweighter = PromptReweighter(config.head.build(sam.embed_dim))
     resume = _restore(reweighter)
