@@ -60,7 +60,9 @@ def main(
     typer.echo(f"\n{NOTE}\n{table}\n\nreport    {page}")
     mlflow = Path(sys.executable).parent / "mlflow"
     typer.echo(f"MLflow    {mlflow} server --backend-store-uri {tracking_uri(work)} --host 127.0.0.1 --port 5055")
-    typer.echo(f"          then open http://127.0.0.1:5055        ({time.monotonic() - started:.0f} s in all)")
+    # Without the query the page opens on traces of language models instead of runs.
+    typer.echo("          then open http://127.0.0.1:5055/#/experiments?workflowType=machine_learning")
+    typer.echo(f"({time.monotonic() - started:.0f} s in all)")
 
 
 def _astronaut(work: Path, epochs: int, steps: int) -> tuple[Path, str]:
