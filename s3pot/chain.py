@@ -13,6 +13,7 @@ from s3pot.embedded import (
     WeightsError,
     device_of,
     file_hash,
+    load_checkpoint,
     load_generator,
     load_nano_sam,
     load_parser,
@@ -58,15 +59,14 @@ def load_sam(config: ChainConfig) -> PromptableSam:
     """Load the configured SAM, frozen, on the configured device.
 
     Raises:
-        FileNotFoundError: if an official checkpoint is not there.
-        RuntimeError: if it does not fit the size.
+        WeightsError: if weights are missing, unreadable or of another size.
     """
     if config.sam_checkpoint is None:
         sam = load_nano_sam(enhance_point_only=config.enhance_point_only)
     else:
         stock = build_sam(config.sam)
-        stock.load_state_dict(torch.load(config.sam_checkpoint, map_location="cpu", weights_only=True))
-        sam = PromptableSam(stock.requires_grad_(False), enhance_point_only=config.enhance_point_only)
+        load_checkpoint(stock, config.sam_checkpoint)
+        sam = PromptableSam(stock, enhance_point_only=config.enhance_point_only)
     return sam.to(device_of(config.device)).eval()
 
 

@@ -7,6 +7,7 @@ research-only data and carry a licence of their own, shown once when they are fi
 import hashlib
 import logging
 import os
+import pickle
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Literal
@@ -99,6 +100,27 @@ def load_weights(model: nn.Module, path: Path) -> nn.Module:
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}
     except (SafetensorError, OSError) as error:
         raise WeightsError(f"{path}: not a readable safetensors file ({error})") from error
+    return _fit(model, tensors, path)
+
+
+def load_checkpoint(model: nn.Module, path: Path) -> nn.Module:
+    """Load a PyTorch checkpoint, a plain state dict, into a model; only tensors are unpickled (`weights_only=True`).
+
+    Raises:
+        WeightsError: if the file is missing, unreadable or holds code, or does not fit the model.
+    """
+    if not path.is_file():
+        raise WeightsError(f"{path}: no such checkpoint; get it from its authors and name where it lies")
+    try:
+        tensors = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+        raise WeightsError(f"{path}: not a readable checkpoint of tensors ({str(error).splitlines()[0]})") from error
+    if not isinstance(tensors, dict) or not all(isinstance(value, torch.Tensor) for value in tensors.values()):
+        raise WeightsError(f"{path}: not a plain state dict of tensors")
+    return _fit(model, tensors, path)
+
+
+def _fit(model: nn.Module, tensors: dict[str, torch.Tensor], path: Path) -> nn.Module:
     expected = model.state_dict()
     missing, unexpected = sorted(expected.keys() - tensors.keys()), sorted(tensors.keys() - expected.keys())
     misshaped = sorted(name for name in expected.keys() & tensors.keys() if expected[name].shape != tensors[name].shape)
