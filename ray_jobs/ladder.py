@@ -113,6 +113,7 @@ def summarise_rungs(table: pd.DataFrame, seed: int) -> pd.DataFrame:
                 "iou_region": occluded["iou_region"].mean(),
                 "prompt_precision": occluded["prompt_precision"].mean(),
                 "prompt_recall": occluded["prompt_recall"].mean(),
+                "face_iou": part["face_iou"].mean(),
                 "clean_area_percent": clean["false_positive_area"].mean(),
                 "auroc": auroc(occluded["occlusion_score"], clean["occlusion_score"]) if len(clean) else math.nan,
             }

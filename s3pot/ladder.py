@@ -26,6 +26,7 @@ from s3pot.head.records import PromptRecord
 from s3pot.images import decode_png, read_image
 from s3pot.metrics import measure_image
 from s3pot.metrics.prompt_quality import token_share
+from s3pot.parsing.classes import face_mask
 from s3pot.prediction import predict_occlusion
 from s3pot.prefix import FrozenPrefix, PrefixResult
 from s3pot.seeding import torch_generator
@@ -92,7 +93,8 @@ def climb(
         seed: of random prompts.
 
     Returns:
-        One row per rung, head and image: rung, head, id, status, kind, face_id, cutout_id and the metrics.
+        One row per rung, head and image: rung, head, id, status, kind, face_id, cutout_id, the metrics, and `face_iou`
+        of the predicted face mask with that of the clean labels.
     """
     rows: list[dict[str, Any]] = []
     for first in range(0, len(images), _BATCH):
@@ -115,6 +117,8 @@ def climb(
                         token_grid=prefix.sam.token_grid,
                     )
                     known = {name: getattr(entry.row, name) for name in ("id", "kind", "face_id", "cutout_id")}
+                    clean_face = face_mask(entry.parsing)
+                    metrics["face_iou"] = float((mask & clean_face).sum() / max(1, (mask | clean_face).sum()))
                     rows.append({"rung": rung, "head": head, "status": "ok", **known, **metrics})
     return pd.DataFrame(rows)
 

@@ -50,6 +50,10 @@ def test_prompts_from_truth_are_perfect(table: pd.DataFrame) -> None:
     assert (true["prompt_recall"] == 1.0).all()
 
 
+def test_the_face_of_the_labels_is_perfect_with_the_true_face(table: pd.DataFrame) -> None:
+    assert (table.loc[table["rung"] == "true_face", "face_iou"] == 1.0).all()
+
+
 def test_random_prompts_are_as_many_and_repeatable(images: list[LadderImage], table: pd.DataFrame) -> None:
     counts = table.pivot_table(index="id", columns="rung", values="occlusion_prompt_count")
     assert (counts["random_prompts"] == counts["chain"]).all()
