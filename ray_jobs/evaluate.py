@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 import typer
 
 from ray_jobs.job_cli import PartlyFailed, absolute, job_command, run_alone, with_absolute_paths
@@ -71,7 +70,6 @@ def evaluate(config: EvaluateConfig) -> Path:
         if config.masks is not None:
             table = evaluate_masks(store, config.masks)
         else:
-            torch.set_num_threads(max(1, torch.get_num_threads()))
             sam = load_sam(store.chain)
             reweighter = None if head is None else load_reweighter(head, sam.device)
             table = evaluate_store(store, sam, reweighter, on_mask=MaskWriter(folder))

@@ -20,7 +20,6 @@ import pandas as pd
 import torch
 from torch import nn
 
-from s3pot.alignment import align_face
 from s3pot.evaluation import ImageTruth, read_truth
 from s3pot.head.records import PromptRecord
 from s3pot.images import decode_png, read_image
@@ -68,7 +67,7 @@ def read_ladder_images(manifest: pd.DataFrame, size: int) -> list[LadderImage]:
     images = []
     for row in manifest.itertuples(index=False):
         image, clean = read_image(str(row.path)), read_image(str(row.clean_path))
-        if max(image.shape[:2]) != size or align_face(image, "none", size) is None:
+        if max(image.shape[:2]) != size:
             raise ValueError(f"{row.path}: the ladder needs pictures with a long side of {size}, got {image.shape}")
         parsing = decode_png(Path(str(row.parsing_path)).read_bytes(), str(row.parsing_path))
         images.append(LadderImage(row=row, image=image, clean=clean, parsing=parsing, truth=read_truth(row)))
