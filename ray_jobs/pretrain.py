@@ -19,6 +19,7 @@ from torch import nn
 
 from ray_jobs.tracking import TrackedRun, tracked_run
 from s3pot.composite import Cutout, list_cutouts, load_cutout
+from s3pot.composite.harvest import natural_segments, worn_hats
 from s3pot.config import to_mapping
 from s3pot.embedded import load_nano_sam, save_weights
 from s3pot.parsing.network import FaceParser
@@ -26,7 +27,7 @@ from s3pot.pretrain.faces import FaceBank, list_faces, load_faces
 from s3pot.pretrain.generator_training import GENERATOR_SCHEDULE, GeneratorBatches, generator_loss
 from s3pot.pretrain.loop import BatchMaker, Phase, PretrainConfig, pretrain
 from s3pot.pretrain.parser_training import PARSER_SCHEDULE, ParserBatches, parser_loss
-from s3pot.pretrain.sam_training import SAM_SCHEDULE, SamBatches, load_natural, sam_loss
+from s3pot.pretrain.sam_training import SAM_SCHEDULE, NaturalBank, SamBatches, load_natural, sam_loss
 from s3pot.reference.generator import ReferenceGenerator
 from s3pot.sam.promptable import PromptableSam
 from s3pot.sam.sizes import build_sam
@@ -62,9 +63,9 @@ def main(
 ) -> None:
     """Train one embedded model on the fold `prefix` and write its weights."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    faces, cutouts = load_material(data, exclude, limit=6 if smoke else None)
+    faces, cutouts, natural = load_material(data, exclude, limit=6 if smoke else None)
     _log.info("%d faces, %d cut-outs of fold prefix", len(faces), len(cutouts))
-    network, batches, loss, config = _plan(model, data, out, faces, cutouts)
+    network, batches, loss, config = _plan(model, out, faces, cutouts, natural)
     if smoke:
         config = PretrainConfig(phases=_SMOKE, checkpoint_minutes=config.checkpoint_minutes)
     folder = runs / "pretrain" / f"{model.value}{'-smoke' if smoke else ''}"
@@ -77,17 +78,21 @@ def main(
     _log.info("wrote %s (%.1f MB)", path, path.stat().st_size / 1e6)
 
 
-def load_material(data: Path, exclude: Path, limit: int | None = None) -> tuple[FaceBank, list[Cutout]]:
-    """Read the faces and cut-outs of fold `prefix`."""
+def load_material(data: Path, exclude: Path, limit: int | None = None) -> tuple[FaceBank, list[Cutout], NaturalBank]:
+    """Read the faces and cut-outs of fold `prefix`, hats worn there included, and natural photographs."""
     excluded = {line.split("#")[0].strip() for line in exclude.read_text().splitlines()}
     root = data / "celebamask" / "train"
     faces = load_faces(root, list_faces(root, "prefix", excluded)[:limit])
     listed = list_cutouts(data / "occluders" / "train", "prefix")
-    return faces, [load_cutout(kind, path) for kind, path in listed[:: max(1, len(listed) // limit) if limit else 1]]
+    cutouts = [load_cutout(kind, path) for kind, path in listed[:: max(1, len(listed) // limit) if limit else 1]]
+    natural = load_natural(data / "natural" / "train")
+    cutouts += worn_hats(root, "prefix", excluded)[:limit]
+    cutouts += natural_segments(natural.images, natural.segments)[:limit]
+    return faces, cutouts, natural
 
 
 def _plan(
-    model: EmbeddedModel, data: Path, out: Path, faces: FaceBank, cutouts: list[Cutout]
+    model: EmbeddedModel, out: Path, faces: FaceBank, cutouts: list[Cutout], natural: NaturalBank
 ) -> tuple[nn.Module, BatchMaker, "partial[dict[str, torch.Tensor]]", PretrainConfig]:
     torch.manual_seed(0)
     match model:
@@ -96,7 +101,7 @@ def _plan(
             return parser, ParserBatches(faces, cutouts), partial(parser_loss, parser), PARSER_SCHEDULE
         case EmbeddedModel.nano_sam:
             sam = PromptableSam(_fast(build_sam("nano")))
-            batches = SamBatches(faces, cutouts, load_natural(data / "natural" / "train"))
+            batches = SamBatches(faces, cutouts, natural)
             return sam, batches, partial(sam_loss, sam), SAM_SCHEDULE
         case EmbeddedModel.generator:
             generator = _fast(ReferenceGenerator())

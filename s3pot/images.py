@@ -46,6 +46,19 @@ def read_image(path: str | Path) -> UInt8[np.ndarray, "h w 3"]:
     return decode_image(_read_bytes(Path(path)), str(path))
 
 
+def read_labels(path: Path) -> UInt8[np.ndarray, "h w"]:
+    """Read a label map, a grey or palette PNG whose pixel values are class ids; (H, W) uint8.
+
+    Raises:
+        ImageError: if it cannot be read or holds colours.
+    """
+    with _open(_read_bytes(path), str(path)) as opened:
+        # The indices of a palette are the labels; a decoder that expands the palette gives colours.
+        if opened.mode not in {"L", "P"}:
+            raise ImageError(f"{path}: a label map is a grey or palette PNG, got mode {opened.mode}")
+        return np.asarray(opened, dtype=np.uint8)
+
+
 def decode_image(data: bytes, name: str) -> UInt8[np.ndarray, "h w 3"]:
     """Decode image bytes of any mode as upright RGB.
 

@@ -99,6 +99,10 @@ def place(
                 face_width * rng.uniform(0.95, 1.2) / width,
                 roll + rng.normal(0, 0.03),
             )
+        case "hats":
+            # The canvas is centred between the wearer's eyes (harvest.HAT_CANVAS): pulled down, it covers a forehead.
+            center = eyes + down * face_height * rng.uniform(0.0, 0.2) + jitter
+            scale, angle = 2.0 * face_width * rng.uniform(0.95, 1.15) / width, roll + rng.normal(0, 0.04)
         case "masks":
             center = mouth - down * face_height * rng.uniform(-0.02, 0.08) + jitter
             scale, angle = face_width * rng.uniform(0.95, 1.15) / width, roll + rng.normal(0, 0.04)

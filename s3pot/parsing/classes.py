@@ -31,6 +31,8 @@ _CELEBAMASK_NAMES = (
     "background skin nose eye_glass eyes eyes eyebrows eyebrows ears ears mouth lip lip hair background ear_rings"
     " below_face below_face background"
 ).split()
+# What CelebAMask-HQ names and the 12 classes fold into the background, or into glasses of any kind.
+CELEBAMASK_GLASSES, CELEBAMASK_HAT = 3, 14
 _CELEBAMASK_TO_12 = np.array([CLASSES.index(name) for name in _CELEBAMASK_NAMES], dtype=np.uint8)
 _IS_FACE = np.isin(np.arange(256), FACE_CLASSES)
 

@@ -11,14 +11,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image
 
 from s3pot.data.folds import Fold, fold_of_face
-from s3pot.images import read_image
-from s3pot.parsing.classes import celebamask_to_12
+from s3pot.images import read_image, read_labels
+from s3pot.parsing.classes import CELEBAMASK_GLASSES, CELEBAMASK_HAT, celebamask_to_12
 
-# CelebAMask-HQ ids of glasses and hat; more than this share of the picture means the face wears one.
-_WORN_IDS, _WORN_SHARE = (3, 14), 0.001
+# More than this share of the picture labelled as glasses or hat means that the face wears one.
+_WORN_SHARE = 0.001
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,16 +65,10 @@ def load_faces(root: Path, ids: list[str], size: int = 256) -> FaceBank:
     for row, stem in enumerate(ids):
         image = read_image(root / "images" / f"{stem}.jpg")
         images[row] = cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA)
-        labels = celebamask_to_12(_read_labels(root / "labels" / f"{stem}.png"))
+        labels = celebamask_to_12(read_labels(root / "labels" / f"{stem}.png"))
         parsings[row] = cv2.resize(labels, (size, size), interpolation=cv2.INTER_NEAREST_EXACT)
     return FaceBank(ids=tuple(ids), images=images, parsings=parsings)
 
 
-def _read_labels(path: Path) -> UInt8[np.ndarray, "h w"]:
-    # Palette PNG: the indices are the labels; OpenCV would expand the palette to colours.
-    with Image.open(path) as opened:
-        return np.asarray(opened, dtype=np.uint8)
-
-
 def _wears_something(path: Path) -> bool:
-    return bool(np.isin(_read_labels(path), _WORN_IDS).mean() > _WORN_SHARE)
+    return bool(np.isin(read_labels(path), (CELEBAMASK_GLASSES, CELEBAMASK_HAT)).mean() > _WORN_SHARE)

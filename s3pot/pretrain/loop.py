@@ -1,4 +1,4 @@
-"""The training loop of the embedded models: AdamW, cosine decay, bf16, moving average, resumable.
+"""The training loop of the embedded models: AdamW, constant then falling rate, bf16, moving average, resumable.
 
 A model's module gives the batches and the loss; the loop knows nothing about faces.
 """
@@ -38,7 +38,8 @@ class PretrainConfig:
 
     Attributes:
         phases: resolutions in order; small pictures first train several times faster.
-        learning_rate: peak of the cosine schedule over all phases.
+        learning_rate: held after a short warm-up, then falling to 0 over the last steps.
+        decay_share: share of all steps, the last ones, over which it falls linearly.
         weight_decay: AdamW weight decay.
         average: decay of the moving average of weights, which is what is kept.
         seed: of weights and samples.
@@ -47,6 +48,7 @@ class PretrainConfig:
 
     phases: tuple[Phase, ...]
     learning_rate: float = 1e-3
+    decay_share: float = 0.4
     weight_decay: float = 0.01
     average: float = 0.998
     seed: int = 0
@@ -58,6 +60,8 @@ class PretrainConfig:
             raise ValueError("phases: at least one, each with steps >= 1, batch >= 1 and a size divisible by 32")
         if self.weight_decay < 0.0 or self.checkpoint_minutes < 0.0:
             raise ValueError("weight_decay and checkpoint_minutes must be at least 0")
+        if not 0.0 < self.decay_share <= 1.0:
+            raise ValueError("decay_share must lie in (0, 1]")
         if not 0.0 < self.learning_rate < 1.0 or not 0.0 <= self.average < 1.0:
             raise ValueError("learning_rate must lie in (0, 1) and average in [0, 1)")
 
@@ -109,11 +113,12 @@ def pretrain(
 
     Raises:
         FloatingPointError: if the loss is not finite.
+        ValueError: if the checkpoint was made with another schedule.
     """
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
     average = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
-    start = _resume(checkpoint, model, optimizer, average)
-    schedule = _cosine_with_warmup(optimizer, config, start)
+    start = _resume(checkpoint, config, model, optimizer, average)
+    schedule = _rate_schedule(optimizer, config, start)
     loader = DataLoader(_Steps(make_batch, config, start), batch_size=None, num_workers=1, prefetch_factor=4)
     saved = reported = time.monotonic()
     sums: dict[str, float] = {}
@@ -140,20 +145,22 @@ def pretrain(
             report(step + 1, means | {"images_per_second": pace, "size": float(config.phase_at(step).size)})
             reported, sums, summed = time.monotonic(), {}, 0
         if time.monotonic() - saved > 60 * config.checkpoint_minutes or step + 1 == config.total_steps:
-            _save(checkpoint, model, optimizer, average, step + 1)
+            _save(checkpoint, config, model, optimizer, average, step + 1)
             saved = time.monotonic()
     model.load_state_dict(average)
     return model.eval()
 
 
-def _cosine_with_warmup(
+def _rate_schedule(
     optimizer: torch.optim.Optimizer, config: PretrainConfig, start: int
 ) -> torch.optim.lr_scheduler.LambdaLR:
-    warmup = max(1, min(100, config.total_steps // 20))
+    """Warm up, hold, fall linearly. Pictures grow late in training: a cosine would leave them no rate to adapt with."""
+    total = config.total_steps
+    warmup, decay = max(1, min(100, total // 20)), max(1.0, config.decay_share * total)
 
     def factor(step: int) -> float:
-        done = min(1.0, (start + step) / config.total_steps)
-        return min(1.0, (start + step + 1) / warmup) * 0.5 * (1.0 + float(torch.cos(torch.tensor(done * torch.pi))))
+        done = start + step
+        return min(1.0, (done + 1) / warmup, max(0.0, (total - done) / decay))
 
     return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
 
@@ -168,19 +175,36 @@ def _update_average(average: dict[str, Tensor], model: nn.Module, decay: float) 
 
 
 def _save(
-    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, average: dict[str, Tensor], step: int
+    path: Path,
+    config: PretrainConfig,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    average: dict[str, Tensor],
+    step: int,
 ) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")
     state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "average": average, "step": step}
+    state["schedule"] = repr(config)
     torch.save(state, part)
     os.replace(part, path)
 
 
-def _resume(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, average: dict[str, Tensor]) -> int:
+def _resume(
+    path: Path,
+    config: PretrainConfig,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    average: dict[str, Tensor],
+) -> int:
     if not path.exists():
         return 0
     state = torch.load(path, weights_only=True)
+    if state.get("schedule") != repr(config):
+        raise ValueError(
+            f"{path} was trained with {state.get('schedule', 'an unknown schedule')}, not with {config!r}: "
+            "going on would give weights that no command reproduces. Move it away to start again."
+        )
     model.load_state_dict(state["model"])
     optimizer.load_state_dict(state["optimizer"])
     for name, tensor in state["average"].items():

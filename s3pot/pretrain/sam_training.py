@@ -27,16 +27,10 @@ from s3pot.sam.promptable import PromptableSam
 from s3pot.seeding import generator
 
 SAM_SCHEDULE = PretrainConfig(
-    phases=(
-        Phase(size=128, steps=1300, batch=16),
-        Phase(size=256, steps=240, batch=12),
-        Phase(size=128, steps=800, batch=16),
-        Phase(size=256, steps=240, batch=12),
-    ),
-    learning_rate=1e-3,
+    phases=(Phase(size=128, steps=3400, batch=16), Phase(size=256, steps=1000, batch=12)), learning_rate=1e-3
 )
-SETS_PER_IMAGE = 2
-PAIRS = 4
+SETS_PER_IMAGE = 4
+PAIRS = 2
 NATURAL_SHARE = 0.15
 INVARIANCE_WEIGHT = 0.3
 _REGIMES: tuple[Regime, ...] = ("few", "some", "dense", "few")

@@ -19,13 +19,15 @@ from s3pot.seeding import generator
 
 # How often each kind is drawn; what a real face carries most comes first.
 KIND_WEIGHTS = {
-    "hands": 0.30,
-    "emoji": 0.22,
-    "sunglasses": 0.12,
-    "masks": 0.12,
-    "objects": 0.10,
-    "scarves": 0.08,
-    "spectacles": 0.06,
+    "hands": 0.28,
+    "emoji": 0.18,
+    "sunglasses": 0.10,
+    "masks": 0.10,
+    "hats": 0.10,
+    "objects": 0.08,
+    "segments": 0.06,
+    "scarves": 0.06,
+    "spectacles": 0.04,
 }
 DECOY_SHARE = 0.1
 

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from s3pot.data.folds import fold_of_face
-from s3pot.images import encode_jpeg
+from s3pot.images import ImageError, encode_jpeg
 from s3pot.parsing.classes import CLASSES, celebamask_to_12, face_mask
 from s3pot.pretrain.faces import list_faces, load_faces
 
@@ -72,7 +72,7 @@ def test_no_usable_face_is_an_error_that_names_the_fold(tmp_path: Path) -> None:
 def test_a_face_without_labels_is_an_error_that_names_the_file(tmp_path: Path) -> None:
     write_face(tmp_path, "a")
     (tmp_path / "labels" / "a.png").unlink()
-    with pytest.raises(FileNotFoundError, match=r"a\.png"):
+    with pytest.raises(ImageError, match=r"a\.png"):
         list_faces(tmp_path, None)
 
 

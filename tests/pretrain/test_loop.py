@@ -102,8 +102,8 @@ def test_the_learning_rate_schedule_continues(tmp_path: Path, rates: list[float]
     with pytest.raises(Powerless):
         train(tiny(), tmp_path / "c.pt", config, cut_at(20))
     train(tiny(), tmp_path / "c.pt", config)
-    # 60 / 20 = 3 warm-up steps, times half a cosine over all steps.
-    expected = [0.1 * min(1.0, (step + 1) / 3) * 0.5 * (1 + math.cos(math.pi * step / 60)) for step in range(60)]
+    # 60 / 20 = 3 warm-up steps; 0.4 of 60 = 24 steps of falling at the end.
+    expected = [0.1 * min((step + 1) / 3, 1.0, (60 - step) / 24) for step in range(60)]
     assert rates == pytest.approx(expected, abs=1e-7)
 
 
@@ -179,6 +179,12 @@ def test_a_finished_training_is_not_repeated(tmp_path: Path) -> None:
     assert torch.equal(again.linear.weight, first.linear.weight)
 
 
+def test_a_checkpoint_of_another_schedule_is_not_gone_on_with(tmp_path: Path) -> None:
+    train(tiny(), tmp_path / "c.pt", PretrainConfig(phases=SHORT, learning_rate=0.05))
+    with pytest.raises(ValueError, match=r"c\.pt was trained with .*learning_rate=0\.05.*Move it away"):
+        train(tiny(), tmp_path / "c.pt", PretrainConfig(phases=SHORT, learning_rate=0.02))
+
+
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_a_loss_that_is_not_finite_stops_the_training(tmp_path: Path, bad: float) -> None:
     model = tiny()
@@ -232,6 +238,8 @@ def test_phases_by_hand() -> None:
         ({"learning_rate": math.nan}, "learning_rate"),
         ({"average": 1.0}, "average"),
         ({"average": -0.1}, "average"),
+        ({"decay_share": 0.0}, "decay_share"),
+        ({"decay_share": 1.1}, "decay_share"),
     ],
 )
 def test_settings_out_of_range_are_errors(change: dict, names: str) -> None:

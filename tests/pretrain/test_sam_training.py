@@ -161,7 +161,7 @@ def test_a_picture_without_targets_is_one_segment_as_a_whole() -> None:
     made = SamBatches(draw_faces(1, 64), make_cutouts(), blank)
     batch = made(0, Phase(size=64, steps=1, batch=40))
     whole = (batch["target"] == 1).all(dim=(1, 2))
-    assert 2 <= whole.sum() <= 26, "15 % of 40 pictures are natural, two sets each"
+    assert SETS_PER_IMAGE <= whole.sum() <= 13 * SETS_PER_IMAGE, "15 % of 40 pictures are natural"
     assert (batch["polarity"][whole][batch["valid"][whole]] == 1).all()
 
 
