@@ -18,16 +18,15 @@ import typer
 from torch import nn
 
 from ray_jobs.tracking import TrackedRun, tracked_run
-from s3pot.composite import Cutout, list_cutouts, load_cutout
-from s3pot.composite.harvest import natural_segments, worn_hats
 from s3pot.config import to_mapping
-from s3pot.embedded import load_nano_sam, save_weights
+from s3pot.embedded import load_nano_sam, load_parser, save_weights
 from s3pot.parsing.network import FaceParser
-from s3pot.pretrain.faces import FaceBank, list_faces, load_faces
+from s3pot.pretrain.faces import join_faces, load_unlabelled_faces
 from s3pot.pretrain.generator_training import GENERATOR_SCHEDULE, GeneratorBatches, generator_loss
 from s3pot.pretrain.loop import BatchMaker, Phase, PretrainConfig, pretrain
+from s3pot.pretrain.material import Material, load_material, read_excluded
 from s3pot.pretrain.parser_training import PARSER_SCHEDULE, ParserBatches, parser_loss
-from s3pot.pretrain.sam_training import SAM_SCHEDULE, NaturalBank, SamBatches, load_natural, sam_loss
+from s3pot.pretrain.sam_training import SAM_SCHEDULE, SamBatches, sam_loss
 from s3pot.reference.generator import ReferenceGenerator
 from s3pot.sam.promptable import PromptableSam
 from s3pot.sam.sizes import build_sam
@@ -63,13 +62,13 @@ def main(
 ) -> None:
     """Train one embedded model on the fold `prefix` and write its weights."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    faces, cutouts, natural = load_material(data, exclude, limit=6 if smoke else None)
-    _log.info("%d faces, %d cut-outs of fold prefix", len(faces), len(cutouts))
-    network, batches, loss, config = _plan(model, out, faces, cutouts, natural)
+    material = load_material(data, read_excluded(exclude), limit=6 if smoke else None)
+    _log.info("%d faces, %d cut-outs of fold prefix", len(material.faces), len(material.cutouts))
+    network, batches, loss, config = _plan(model, out, material)
     if smoke:
         config = PretrainConfig(phases=_SMOKE, checkpoint_minutes=config.checkpoint_minutes)
     folder = runs / "pretrain" / f"{model.value}{'-smoke' if smoke else ''}"
-    with tracked_run("pretrain", model.value, to_mapping(config) | {"faces": len(faces)}, runs) as tracked:
+    with tracked_run("pretrain", model.value, to_mapping(config) | {"faces": len(material.faces)}, runs) as tracked:
         pretrain(network, batches, loss, config, folder / "checkpoint.pt", partial(_report, tracked, config))
         path = out / _FILES[model]
         trained = network.sam if isinstance(network, PromptableSam) else network
@@ -78,34 +77,25 @@ def main(
     _log.info("wrote %s (%.1f MB)", path, path.stat().st_size / 1e6)
 
 
-def load_material(data: Path, exclude: Path, limit: int | None = None) -> tuple[FaceBank, list[Cutout], NaturalBank]:
-    """Read the faces and cut-outs of fold `prefix`, hats worn there included, and natural photographs."""
-    excluded = {line.split("#")[0].strip() for line in exclude.read_text().splitlines()}
-    root = data / "celebamask" / "train"
-    faces = load_faces(root, list_faces(root, "prefix", excluded)[:limit])
-    listed = list_cutouts(data / "occluders" / "train", "prefix")
-    cutouts = [load_cutout(kind, path) for kind, path in listed[:: max(1, len(listed) // limit) if limit else 1]]
-    natural = load_natural(data / "natural" / "train")
-    cutouts += worn_hats(root, "prefix", excluded)[:limit]
-    cutouts += natural_segments(natural.images, natural.segments)[:limit]
-    return faces, cutouts, natural
-
-
 def _plan(
-    model: EmbeddedModel, out: Path, faces: FaceBank, cutouts: list[Cutout], natural: NaturalBank
+    model: EmbeddedModel, out: Path, material: Material
 ) -> tuple[nn.Module, BatchMaker, "partial[dict[str, torch.Tensor]]", PretrainConfig]:
     torch.manual_seed(0)
+    faces, cutouts = material.faces, material.cutouts
     match model:
         case EmbeddedModel.parser:
             parser = _fast(FaceParser())
             return parser, ParserBatches(faces, cutouts), partial(parser_loss, parser), PARSER_SCHEDULE
         case EmbeddedModel.nano_sam:
             sam = PromptableSam(_fast(build_sam("nano")))
-            batches = SamBatches(faces, cutouts, natural)
+            batches = SamBatches(faces, cutouts, material.natural)
             return sam, batches, partial(sam_loss, sam), SAM_SCHEDULE
         case EmbeddedModel.generator:
             generator = _fast(ReferenceGenerator())
             judge = load_nano_sam(out / _FILES[EmbeddedModel.nano_sam])
+            parser = load_parser(out / _FILES[EmbeddedModel.parser])
+            more = load_unlabelled_faces(material.data / "celeba_hq", parser, material.excluded)
+            faces = join_faces(faces, more)
             loss = partial(generator_loss, generator, judge)
             return generator, GeneratorBatches(faces, cutouts), loss, GENERATOR_SCHEDULE
 

@@ -4,17 +4,20 @@ A base is a face with nothing on it: faces whose labels name glasses or a hat ar
 caller excludes by id (real occlusions kept aside, faces somebody looked at and rejected).
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
-from jaxtyping import UInt8
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
 
 from s3pot.data.folds import Fold, fold_of_face
 from s3pot.images import read_image, read_labels
 from s3pot.parsing.classes import CELEBAMASK_GLASSES, CELEBAMASK_HAT, celebamask_to_12
+from s3pot.parsing.network import PARSER_SIZE, FaceParser, parse_faces
 
 # More than this share of the picture labelled as glasses or hat means that the face wears one.
 _WORN_SHARE = 0.001
@@ -68,6 +71,38 @@ def load_faces(root: Path, ids: list[str], size: int = 256) -> FaceBank:
         labels = celebamask_to_12(read_labels(root / "labels" / f"{stem}.png"))
         parsings[row] = cv2.resize(labels, (size, size), interpolation=cv2.INTER_NEAREST_EXACT)
     return FaceBank(ids=tuple(ids), images=images, parsings=parsings)
+
+
+def load_unlabelled_faces(root: Path, parser: FaceParser, exclude: Collection[str] = ()) -> FaceBank:
+    """Read aligned faces that nobody labelled, below `root/*.jpg`, with the parser's labels.
+
+    Good enough for what a face is drawn from; never for what a parser learns or is measured by.
+
+    Raises:
+        FileNotFoundError: if nothing remains.
+    """
+    paths = [path for path in sorted(root.glob("*.jpg")) if path.stem not in exclude]
+    if not paths:
+        raise FileNotFoundError(f"no usable faces in {root}/*.jpg")
+    images = np.stack(
+        [cv2.resize(read_image(path), (PARSER_SIZE, PARSER_SIZE), interpolation=cv2.INTER_AREA) for path in paths]
+    )
+    parsings = [parse_faces(parser, pictures(images[row : row + 16])).numpy() for row in range(0, len(images), 16)]
+    return FaceBank(ids=tuple(path.stem for path in paths), images=images, parsings=np.concatenate(parsings))
+
+
+def join_faces(first: FaceBank, second: FaceBank) -> FaceBank:
+    """Put two banks of pictures of one size together."""
+    return FaceBank(
+        ids=first.ids + second.ids,
+        images=np.concatenate([first.images, second.images]),
+        parsings=np.concatenate([first.parsings, second.parsings]),
+    )
+
+
+def pictures(images: Sequence[np.ndarray] | np.ndarray) -> Float[Tensor, "b 3 h w"]:
+    """Stack (H, W, 3) uint8 pictures into (B, 3, H, W) float32 in [0, 1]."""
+    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255.0
 
 
 def _wears_something(path: Path) -> bool:

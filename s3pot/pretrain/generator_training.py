@@ -13,18 +13,19 @@ from torch import Tensor
 from torch.nn import functional
 
 from s3pot.composite.cutouts import Cutout
-from s3pot.pretrain.faces import FaceBank
+from s3pot.pretrain.faces import FaceBank, pictures
 from s3pot.pretrain.loop import Batch, Phase, PretrainConfig
-from s3pot.pretrain.parser_training import draw_batch, labels, pictures
+from s3pot.pretrain.parser_training import draw_batch, labels
 from s3pot.pretrain.sam_training import encode_pixels
 from s3pot.reference.generator import ReferenceGenerator, one_hot_parsing
 from s3pot.sam.promptable import PromptableSam
 
 GENERATOR_SCHEDULE = PretrainConfig(
-    phases=(Phase(size=128, steps=900, batch=16), Phase(size=256, steps=150, batch=12)), learning_rate=1e-3
+    phases=(Phase(size=128, steps=1100, batch=16), Phase(size=256, steps=250, batch=12)), learning_rate=1e-3
 )
 FACE_WEIGHT = 4.0
-TOKEN_WEIGHT = 0.3
+# Cosine distances of tokens are small (0.02): this brings them to the size of the pixel terms.
+TOKEN_WEIGHT = 3.0
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,12 @@ from torch.nn import functional
 from s3pot.composite.cutouts import Cutout
 from s3pot.parsing.classes import CLASSES
 from s3pot.parsing.network import FaceParser
-from s3pot.pretrain.faces import FaceBank
+from s3pot.pretrain.faces import FaceBank, pictures
 from s3pot.pretrain.loop import Batch, Phase, PretrainConfig
 from s3pot.pretrain.samples import Sample, draw_sample
 
 PARSER_SCHEDULE = PretrainConfig(
-    phases=(Phase(size=128, steps=1400, batch=16), Phase(size=256, steps=220, batch=16)), learning_rate=2e-3
+    phases=(Phase(size=128, steps=1800, batch=16), Phase(size=256, steps=350, batch=16)), learning_rate=2e-3
 )
 
 
@@ -57,11 +57,6 @@ def draw_batch(
         )
         for place in range(phase.batch)
     ]
-
-
-def pictures(images: Sequence[np.ndarray]) -> Tensor:
-    """Stack (H, W, 3) uint8 pictures into (B, 3, H, W) float32 in [0, 1]."""
-    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255.0
 
 
 def labels(samples: Sequence[Sample]) -> Tensor:

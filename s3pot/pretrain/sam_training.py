@@ -18,9 +18,8 @@ from torch.nn import functional
 
 from s3pot.composite.cutouts import Cutout
 from s3pot.images import read_image
-from s3pot.pretrain.faces import FaceBank
+from s3pot.pretrain.faces import FaceBank, pictures
 from s3pot.pretrain.loop import Batch, Phase, PretrainConfig
-from s3pot.pretrain.parser_training import pictures
 from s3pot.pretrain.prompt_targets import SET_SIZES, Regime, Target, draw_clicks, face_targets, segment_targets
 from s3pot.pretrain.samples import draw_sample
 from s3pot.sam.promptable import PromptableSam

@@ -3,12 +3,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from s3pot.data.folds import fold_of_face
 from s3pot.images import ImageError, encode_jpeg
 from s3pot.parsing.classes import CLASSES, celebamask_to_12, face_mask
-from s3pot.pretrain.faces import list_faces, load_faces
+from s3pot.parsing.network import FaceParser, parse_faces
+from s3pot.pretrain.faces import join_faces, list_faces, load_faces, load_unlabelled_faces, pictures
 
 SKIN, EYE_GLASS, HAIR, HAT = 1, 3, 13, 14  # CelebAMask-HQ ids
 
@@ -119,3 +121,37 @@ def test_a_real_face_has_its_eyes_above_its_mouth(shared_data: Path) -> None:
     for parsing in bank.parsings:
         eyes, lips = (np.nonzero(parsing == CLASSES.index(name))[0].mean() for name in ("eyes", "lip"))
         assert eyes < lips - 10
+
+
+def test_unlabelled_faces_carry_what_the_parser_says(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for stem in ("2", "1", "3"):
+        picture = rng.integers(0, 255, (80, 80, 3), dtype=np.uint8)
+        (tmp_path / f"{stem}.jpg").write_bytes(encode_jpeg(cv2.GaussianBlur(picture, (0, 0), 4), 95))
+    torch.manual_seed(0)
+    parser = FaceParser().eval()
+    bank = load_unlabelled_faces(tmp_path, parser, exclude={"3"})
+    assert bank.ids == ("1", "2")
+    assert bank.images.shape == (2, 256, 256, 3)
+    alone = parse_faces(parser, pictures(bank.images[1:]))[0].numpy()
+    assert (bank.parsings[1] == alone).mean() > 0.999, "batches may differ in the last bit"
+    with pytest.raises(FileNotFoundError, match=r"no usable faces in .*\.jpg"):
+        load_unlabelled_faces(tmp_path, parser, exclude={"1", "2", "3"})
+
+
+def test_banks_are_joined_in_order(tmp_path: Path) -> None:
+    for stem in ("a", "b", "c"):
+        write_face(tmp_path, stem, worn(HAIR, 100 * (1 + ord(stem) - ord("a"))))
+    whole = load_faces(tmp_path, ["a", "b", "c"], 64)
+    joined = join_faces(load_faces(tmp_path, ["a"], 64), load_faces(tmp_path, ["b", "c"], 64))
+    assert joined.ids == whole.ids
+    np.testing.assert_array_equal(joined.images, whole.images)
+    np.testing.assert_array_equal(joined.parsings, whole.parsings)
+
+
+def test_pictures_become_channels_first_in_zero_to_one() -> None:
+    picture = np.zeros((2, 3, 3), dtype=np.uint8)
+    picture[1, 2] = (255, 51, 0)
+    stacked = pictures([picture, picture])
+    assert stacked.shape == (2, 3, 2, 3)
+    assert stacked[0, :, 1, 2].tolist() == pytest.approx([1.0, 0.2, 0.0])

@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 from s3pot.parsing.classes import CLASSES
 from s3pot.parsing.network import FaceParser
-from s3pot.pretrain.faces import list_faces, load_faces
+from s3pot.pretrain.faces import list_faces, load_faces, pictures
 from s3pot.pretrain.loop import Phase, PretrainConfig, pretrain
-from s3pot.pretrain.parser_training import PARSER_SCHEDULE, ParserBatches, draw_batch, labels, parser_loss, pictures
+from s3pot.pretrain.parser_training import PARSER_SCHEDULE, ParserBatches, draw_batch, labels, parser_loss
 from s3pot.pretrain.samples import draw_sample
 from tests.faces import draw_face, draw_faces, make_cutouts
 

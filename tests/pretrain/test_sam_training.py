@@ -11,8 +11,8 @@ from torch import Tensor
 
 from s3pot.images import encode_jpeg
 from s3pot.pretrain import sam_training
+from s3pot.pretrain.faces import pictures
 from s3pot.pretrain.loop import Batch, Phase, PretrainConfig, pretrain
-from s3pot.pretrain.parser_training import pictures
 from s3pot.pretrain.prompt_targets import SET_SIZES
 from s3pot.pretrain.sam_training import (
     PAIRS,

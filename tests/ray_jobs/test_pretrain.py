@@ -31,6 +31,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
             color = (60 * number, 40, 90, 255)
             Image.new("RGBA", (60, 50), color).save(root / "occluders/train" / kind / f"thing{number}.png")
     (root / "natural/train/segments").mkdir()
+    (root / "celeba_hq").mkdir()
+    Image.fromarray(draw_face(256, seed=7)[0]).save(root / "celeba_hq" / "0001.jpg")
     halves = np.zeros((120, 160), dtype=np.uint8)
     halves[:, 80:] = 1
     Image.fromarray(np.dstack([halves * 200] * 3)).save(root / "natural/train/images/one.jpg")
