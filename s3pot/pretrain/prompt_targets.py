@@ -14,9 +14,9 @@ from jaxtyping import Bool, Float, Int
 from s3pot.parsing.classes import CLASSES
 from s3pot.pretrain.samples import Sample
 
-Regime = Literal["few", "some", "dense"]
+Regime = Literal["single", "few", "some", "dense"]
 # Most prompts of one set, by regime; one regime a step keeps the padding small.
-SET_SIZES: dict[Regime, int] = {"few": 6, "some": 32, "dense": 256}
+SET_SIZES: dict[Regime, int] = {"single": 2, "few": 6, "some": 32, "dense": 256}
 _PARTS = ("nose", "lip", "eyes", "eyebrows", "mouth")
 _SURROUND = ("hair", "below_face", "background")
 _MIN_AREA = 30
@@ -80,7 +80,8 @@ def draw_clicks(
 
     Args:
         target: what to segment.
-        regime: how many; "few" is at most 3 + 3 and always right, the others may be up to 30 % wrong.
+        regime: how many; "single" is one click (with one of the other polarity where one is ambiguous), "few" at most
+            3 + 3, both always right; the others may be up to 30 % wrong.
         patch: pixels per token, for clicks at token centres.
         rng: source of every draw.
 
@@ -88,11 +89,13 @@ def draw_clicks(
         (n, 2) float32 (x, y) in pixels of the sample as stock SAM takes them, and (n,) int64 polarity 1 or 0.
     """
     most = SET_SIZES[regime]
+    # A part of a face from one click alone is ambiguous: the face is the answer to that one.
+    least = 1 if target.kind in {"part", "surround"} else 0
     match regime:
+        case "single":
+            positives, negatives = 1, least
         case "few":
             positives = int(rng.integers(1, 4))
-            # A part of a face from one click alone is ambiguous: the face is the answer to that one.
-            least = 1 if target.kind in {"part", "surround"} else 0
             negatives = int(rng.integers(least, 4))
         case "some":
             positives, negatives = int(rng.integers(1, most // 2 + 1)), int(rng.integers(1, most // 2 + 1))
@@ -107,7 +110,7 @@ def draw_clicks(
     outside = _points(elsewhere, negatives, patch if at_centers else 1, rng)
     points = np.concatenate([inside, outside])
     polarity = np.concatenate([np.ones(len(inside), np.int64), np.zeros(len(outside), np.int64)])
-    if regime != "few" and rng.random() < 0.6:
+    if regime in {"some", "dense"} and rng.random() < 0.6:
         polarity = _flip_some(points, polarity, target.inside.shape[0], rng)
     return points, polarity
 

@@ -32,7 +32,10 @@ SETS_PER_IMAGE = 4
 PAIRS = 2
 NATURAL_SHARE = 0.15
 INVARIANCE_WEIGHT = 0.3
+# Single clicks, what feature enhancement asks with, come late: they say least.
 _REGIMES: tuple[Regime, ...] = ("few", "some", "dense", "few")
+_LATE_REGIMES: tuple[Regime, ...] = ("single", "some", "dense", "few")
+_LATE_FROM_STEP = 1500
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +86,8 @@ class SamBatches:
 
     def __call__(self, step: int, phase: Phase) -> Batch:
         """Return image (B, 3, S, S), target (B*K, S/2, S/2), points (B*K, N, 2) in the model frame, polarity, valid."""
-        regime = _REGIMES[step % len(_REGIMES)]
+        regimes = _REGIMES if step < _LATE_FROM_STEP else _LATE_REGIMES
+        regime = regimes[step % len(regimes)]
         images, insides, clicks = [], [], []
         pairs: list[tuple[np.ndarray, np.ndarray]] = []
         for place in range(phase.batch):

@@ -295,8 +295,14 @@ def test_no_natural_picture_with_segments_is_an_error(tmp_path: Path) -> None:
         load_natural(tmp_path)
 
 
-def test_the_regimes_cycle_through_all_set_sizes() -> None:
-    assert set(sam_training._REGIMES) == set(SET_SIZES)
+def test_single_clicks_come_late_and_then_every_regime_comes(batches: SamBatches) -> None:
+    phase, late = Phase(size=64, steps=1, batch=2), sam_training._LATE_FROM_STEP
+    longest = {step: batches(step, phase)["valid"].sum(dim=1).max() for step in (0, 1, 2, 3, late, late + 2)}
+    assert late % 4 == 0
+    assert longest[0] > 2 or longest[3] > 2, "no single clicks at first"
+    assert longest[late] <= SET_SIZES["single"]
+    assert longest[late + 2] > SET_SIZES["some"]
+    assert set(sam_training._REGIMES) | {"single"} == set(sam_training._LATE_REGIMES) == set(SET_SIZES)
 
 
 def test_real_natural_pictures_have_segments(shared_data: Path) -> None:
