@@ -1,28 +1,37 @@
 """Render composites with exact truth from faces with labels and cut-outs, as a folder with a manifest.
 
-    python ray_jobs/data.py faces=CelebAMask-HQ/train cutouts=occluders/train fold=dev count=80 out=runs/data/dev
+    python ray_jobs/data.py faces=CelebAMask-HQ/train cutouts=occluders/train fold=dev composites=80 out=runs/data/dev
 
-`faces` holds images/*.jpg and labels/*.png (merged CelebAMask-HQ maps), `cutouts` one folder of RGBA pictures per kind.
-Deterministic by (seed, id). Every face is used before one is used twice.
+`faces` holds images/*.jpg and labels/*.png (merged CelebAMask-HQ maps), `cutouts` one folder of RGBA pictures per kind;
+hats that faces of the same fold wear join them. Deterministic by seed. Kinds get quotas, and every face and every
+cut-out of a kind is used once before one is used twice.
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from ray_jobs.job_cli import absolute, job_command, run_alone
-from s3pot.composite import Cutout, compose, compose_decoy, list_cutouts, load_cutout, unoccluded
+from s3pot.composite import Composite, Cutout, compose_covering, compose_decoy, list_cutouts, load_cutout, unoccluded
+from s3pot.composite.benchmark_plan import PlannedPicture, plan_benchmark
+from s3pot.composite.difficulty import PRESETS, Difficulty, Preset
+from s3pot.composite.harvest import worn_hats
 from s3pot.composite.rendering import NamedComposite, write_composites
 from s3pot.data.folds import Fold
 from s3pot.pretrain.faces import FaceBank, list_faces, load_faces
-from s3pot.pretrain.samples import draw_cutout
+from s3pot.pretrain.samples import KIND_WEIGHTS
 from s3pot.seeding import generator
 
 _log = logging.getLogger("s3pot.data")
+
+# Segments of natural photographs are things that nobody holds before a face: good for training, odd in a benchmark.
+_TRAINING_ONLY = "segments"
+_UNKNOWN_KIND_WEIGHT = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,9 +43,11 @@ class CompositesConfig:
         cutouts: folder with one folder of RGBA cut-outs per kind.
         out: folder that is written: images, clean, truth, region, parsing, manifest.parquet.
         fold: faces and cut-outs of this fold of a training split; None = all, for a `val` split.
-        count: composites.
-        decoy_share: share of pictures with a seam and no occluder, in [0, 1).
-        clean_share: share of faces without anything on them, in [0, 1).
+        composites: pictures with an occluder.
+        decoys: pictures with a seam and no occluder.
+        clean: faces without anything on them.
+        difficulty: how hard the composites are, a preset.
+        knobs: single ranges of the preset `standard` changed instead; not together with another preset.
         size: side in pixels; also the size that is composited at.
         exclude: text file of face ids that are no clean bases.
         seed: of every draw.
@@ -46,20 +57,29 @@ class CompositesConfig:
     cutouts: Path
     out: Path
     fold: Fold | None = None
-    count: int = 80
-    decoy_share: float = 0.1
-    clean_share: float = 0.1
+    composites: int = 80
+    decoys: int = 10
+    clean: int = 10
+    difficulty: Preset = "standard"
+    knobs: Difficulty | None = None
     size: int = 256
     exclude: Path = Path("experiments/excluded_faces.txt")
     seed: int = 0
 
     def __post_init__(self) -> None:
         """Check ranges."""
-        if self.count < 1:
-            raise ValueError(f"count must be at least 1, got {self.count}")
-        for key in ("decoy_share", "clean_share"):
-            if not 0.0 <= getattr(self, key) < 1.0:
-                raise ValueError(f"{key} must lie in [0, 1), got {getattr(self, key)}")
+        for key in ("composites", "decoys", "clean"):
+            if getattr(self, key) < 0:
+                raise ValueError(f"{key} must be at least 0, got {getattr(self, key)}")
+        if not self.composites + self.decoys + self.clean:
+            raise ValueError("composites, decoys and clean are all 0: nothing to render")
+        if self.knobs is not None and self.difficulty != "standard":
+            raise ValueError(f"knobs change the preset standard: leave out difficulty={self.difficulty} or the knobs")
+
+    @property
+    def drawn_from(self) -> Difficulty:
+        """The ranges that composites are drawn from."""
+        return self.knobs or PRESETS[self.difficulty]
 
 
 def render(config: CompositesConfig) -> pd.DataFrame:
@@ -67,31 +87,64 @@ def render(config: CompositesConfig) -> pd.DataFrame:
     excluded = {line.split("#")[0].strip() for line in config.exclude.read_text().splitlines()}
     faces = load_faces(config.faces, list_faces(config.faces, config.fold, excluded), config.size)
     cutouts = [load_cutout(kind, path) for kind, path in list_cutouts(config.cutouts, config.fold)]
-    _log.info("%d faces, %d cut-outs", len(faces), len(cutouts))
-    manifest = write_composites(_composites(config, faces, cutouts), absolute(config.out))
+    cutouts += worn_hats(config.faces, config.fold, excluded)
+    by_kind: dict[str, list[str]] = {}
+    for cutout in cutouts:
+        by_kind.setdefault(cutout.kind, []).append(cutout.id)
+    _log.info("%d faces, cut-outs: %s", len(faces), {kind: len(ids) for kind, ids in sorted(by_kind.items())})
+    plan = plan_benchmark(
+        faces.ids,
+        by_kind,
+        {kind: KIND_WEIGHTS.get(kind, _UNKNOWN_KIND_WEIGHT) for kind in by_kind if kind != _TRAINING_ONLY},
+        composites=config.composites,
+        decoys=config.decoys,
+        clean=config.clean,
+        occluders=config.drawn_from.occluders,
+        seed=config.seed,
+    )
+    named = _composites(config, plan, faces, {cutout.id: cutout for cutout in cutouts})
+    manifest = write_composites(named, absolute(config.out))
     _log.info("%d pictures: %s", len(manifest), manifest["kind"].value_counts().to_dict())
     return manifest
 
 
-def _composites(config: CompositesConfig, faces: FaceBank, cutouts: list[Cutout]) -> Iterator[NamedComposite]:
-    order = generator(config.seed, "composites", "order").permutation(len(faces))
-    for number in range(config.count):
-        row = int(order[number % len(faces)])
-        name = f"{number:05d}-{faces.ids[row][:12]}"
-        rng = generator(config.seed, "composites", name)
+def _composites(
+    config: CompositesConfig, plan: list[PlannedPicture], faces: FaceBank, cutouts: Mapping[str, Cutout]
+) -> Iterator[NamedComposite]:
+    rows = {face: row for row, face in enumerate(faces.ids)}
+    for number, planned in enumerate(plan):
+        name = f"{number:05d}-{planned.face[:12]}"
+        row = rows[planned.face]
         clean, parsing = faces.images[row], faces.parsings[row]
-        draw = rng.random()
-        if draw < config.clean_share:
-            composite = unoccluded(clean, parsing)
-        elif draw < config.clean_share + config.decoy_share:
-            donor = faces.images[int(rng.integers(len(faces)))]
-            composite = compose_decoy(clean, parsing, donor, draw_cutout(cutouts, rng), rng)
-        else:
-            composite = compose(clean, parsing, [draw_cutout(cutouts, rng)], rng)
-        yield NamedComposite(id=name, face_id=faces.ids[row], composite=composite, parsing=parsing)
+        donor = None if planned.donor is None else faces.images[rows[planned.donor]]
+        composite = _rendered(config, planned, clean, parsing, donor, cutouts, name)
+        yield NamedComposite(id=name, face_id=planned.face, composite=composite, parsing=parsing)
 
 
-SMOKE: dict[str, Any] = {"count": 4}
+def _rendered(
+    config: CompositesConfig,
+    planned: PlannedPicture,
+    clean: np.ndarray,
+    parsing: np.ndarray,
+    donor: np.ndarray | None,
+    cutouts: Mapping[str, Cutout],
+    name: str,
+) -> Composite:
+    if planned.role == "clean":
+        return unoccluded(clean, parsing)
+    if donor is not None:
+        rng = generator(config.seed, "composites", name)
+        return compose_decoy(clean, parsing, donor, cutouts[planned.cutouts[0]], rng, config.drawn_from)
+    rest = planned.cutouts[1:]
+    choices = [[cutouts[cutout] for cutout in (first, *rest)] for first in (planned.cutouts[0], *planned.spares)]
+
+    def rng_of(attempt: int) -> np.random.Generator:
+        return generator(config.seed, "composites", f"{name}/{attempt}" if attempt else name)
+
+    return compose_covering(clean, parsing, choices, rng_of, config.drawn_from)
+
+
+SMOKE: dict[str, Any] = {"composites": 4, "decoys": 1, "clean": 1}
 command = job_command(CompositesConfig, render, SMOKE, __doc__ or "")
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from s3pot.images import (
     encode_png,
     list_images,
     read_image,
+    read_labels,
     write_png,
 )
 
@@ -251,3 +252,28 @@ def test_list_images_says_why_there_are_none(tmp_path: Path) -> None:
     (tmp_path / "inner" / "a.png").touch()
     with pytest.raises(ImageError, match="1 in its sub-folders"):
         list_images(tmp_path)
+
+
+@pytest.mark.parametrize("mode", ["L", "P"])
+def test_labels_are_the_ids_whatever_the_palette_shows(tmp_path: Path, mode: str) -> None:
+    labels = np.array([[0, 18, 3], [255, 1, 0]], np.uint8)
+    image = Image.fromarray(labels, "L")
+    if mode == "P":
+        image = image.convert("P")
+        image.putpalette([7] * 768)
+    image.save(tmp_path / "labels.png")
+    read = read_labels(tmp_path / "labels.png")
+    assert read.dtype == np.uint8
+    np.testing.assert_array_equal(read, labels)
+
+
+def test_labels_that_cannot_be_read_name_the_file(tmp_path: Path) -> None:
+    Image.new("RGB", (2, 2)).save(tmp_path / "colour.png")
+    (tmp_path / "text.png").write_bytes(b"no picture")
+    for name, message in [
+        ("colour.png", "a label map is a grey or palette PNG, got mode RGB"),
+        ("text.png", "is no image"),
+        ("gone.png", "cannot be read: No such file"),
+    ]:
+        with pytest.raises(ImageError, match=rf"{name}: {message}"):
+            read_labels(tmp_path / name)

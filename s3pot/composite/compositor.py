@@ -4,7 +4,7 @@ Rendered at working size: the cut-out is shrunk with area filtering, blurred to 
 its light and, for hands, toward its skin; edges are soft; some cast a shadow (a shadow is not an occlusion).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -12,11 +12,13 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 from s3pot.composite.cutouts import Cutout
+from s3pot.composite.difficulty import STANDARD, Difficulty
 from s3pot.composite.placement import face_layout, place
 from s3pot.metrics.face_region import face_region
 
-MIN_SHARE, MAX_SHARE = 0.04, 0.65
 ATTEMPTS = 12
+# A truth of fewer pixels than this share of R says nothing about a method: a pixel more or less decides.
+LEAST_TRUTH = 0.01
 # How far colour is continued past the outline, in pixels: more than any blur of the blend reaches.
 _RIM = 2.0
 
@@ -49,6 +51,7 @@ def compose(
     parsing: UInt8[np.ndarray, "h w"],
     cutouts: Sequence[Cutout],
     rng: np.random.Generator,
+    difficulty: Difficulty = STANDARD,
 ) -> Composite:
     """Lay the cut-outs over the face, one after the other.
 
@@ -57,9 +60,10 @@ def compose(
         parsing: (H, W) uint8 12-class parsing of the clean face.
         cutouts: one or more occluders.
         rng: source of every draw.
+        difficulty: ranges of the draws; the number of occluders is the caller's.
 
     Returns:
-        The composite; its truth covers between 4 % and 65 % of R unless no draw managed that (then the last draw).
+        The composite; its truth covers `difficulty.covered_share` of R unless no draw managed that (then the last).
 
     Raises:
         ValueError: without cut-outs, or if the parsing has no face region.
@@ -69,9 +73,9 @@ def compose(
     region = face_region(parsing)
     image, occluder = clean, np.zeros(region.shape, dtype=bool)
     for cutout in cutouts:
-        color, alpha = _warp_into_face(cutout, parsing, region, occluder, rng)
-        color = _match_light(color, alpha, clean, region, cutout.kind, rng)
-        image = _blend(image, color, alpha, rng)
+        color, alpha = _warp_into_face(cutout, parsing, region, occluder, rng, difficulty)
+        color = _match_light(color, alpha, clean, region, cutout.kind, rng, difficulty)
+        image = _blend(image, color, alpha, rng, difficulty)
         occluder = occluder | (alpha > 0.5)
     return Composite(
         image=image,
@@ -84,12 +88,44 @@ def compose(
     )
 
 
+def compose_covering(
+    clean: UInt8[np.ndarray, "h w 3"],
+    parsing: UInt8[np.ndarray, "h w"],
+    choices: Sequence[Sequence[Cutout]],
+    rng_of: Callable[[int], np.random.Generator],
+    difficulty: Difficulty = STANDARD,
+) -> Composite:
+    """Compose until the truth is more than a few pixels: a benchmark has no use for an occluder beside the face.
+
+    Args:
+        clean: as in `compose`.
+        parsing: as in `compose`.
+        choices: the cut-outs wanted, then others to take where those do not reach the face.
+        rng_of: the source of every draw of an attempt, by its number.
+        difficulty: as in `compose`.
+
+    Returns:
+        The first composite whose truth covers `LEAST_TRUTH` of R; without one, that with the largest truth.
+    """
+    best: Composite | None = None
+    for attempt in range(2 * len(choices)):  # two tries each: a thin thing may fail all placements of one
+        made = compose(clean, parsing, choices[attempt // 2], rng_of(attempt), difficulty)
+        if best is None or made.occlusion.sum() > best.occlusion.sum():
+            best = made
+        if best.occlusion.sum() >= LEAST_TRUTH * best.region.sum():
+            return best
+    if best is None:
+        raise ValueError("compose_covering needs at least one choice of cut-outs")
+    return best
+
+
 def compose_decoy(
     clean: UInt8[np.ndarray, "h w 3"],
     parsing: UInt8[np.ndarray, "h w"],
     donor: UInt8[np.ndarray, "h w 3"],
     cutout: Cutout,
     rng: np.random.Generator,
+    difficulty: Difficulty = STANDARD,
 ) -> Composite:
     """Paste skin of another aligned face through an occluder's outline: a seam, but nothing that occludes.
 
@@ -97,10 +133,10 @@ def compose_decoy(
     paste is not a reference for it: `clean` is the picture itself.
     """
     region = face_region(parsing)
-    _, alpha = _warp_into_face(cutout, parsing, region, np.zeros(region.shape, dtype=bool), rng)
+    _, alpha = _warp_into_face(cutout, parsing, region, np.zeros(region.shape, dtype=bool), rng, difficulty)
     alpha = alpha * region
     color = _shift_color(donor.astype(np.float32), clean, alpha > 0.5, 1.0)
-    image = _blend(clean, color, alpha, rng, shadow=False)
+    image = _blend(clean, color, alpha, rng, difficulty, shadow=False)
     nothing = np.zeros(region.shape, dtype=bool)
     return Composite(
         image=image, clean=image, occluder=nothing, occlusion=nothing, region=region, cutout_ids=(), kind="decoy"
@@ -117,7 +153,12 @@ def unoccluded(clean: UInt8[np.ndarray, "h w 3"], parsing: UInt8[np.ndarray, "h 
 
 
 def _warp_into_face(
-    cutout: Cutout, parsing: np.ndarray, region: np.ndarray, covered: np.ndarray, rng: np.random.Generator
+    cutout: Cutout,
+    parsing: np.ndarray,
+    region: np.ndarray,
+    covered: np.ndarray,
+    rng: np.random.Generator,
+    difficulty: Difficulty,
 ) -> tuple[Float[np.ndarray, "h w 3"], Float[np.ndarray, "h w"]]:
     """Draw placements until this occluder and those before it cover a sensible share of R.
 
@@ -126,16 +167,17 @@ def _warp_into_face(
     """
     layout, area = face_layout(parsing), max(int(region.sum()), 1)
     height, width = parsing.shape
+    least, most = difficulty.covered_share
     source_alpha = cutout.rgba[..., 3].astype(np.float32) / 255.0
     for _ in range(ATTEMPTS):
-        matrix = place(cutout.kind, cutout.rgba.shape[:2], layout, rng)
+        matrix = place(cutout.kind, cutout.rgba.shape[:2], layout, rng, difficulty)
         shrink = float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
         # Bilinear warping aliases when it shrinks: blur first by what area filtering would average.
         sigma = max(0.0, 0.5 * (1.0 / max(shrink, 1e-3) - 1.0))
         alpha = source_alpha if sigma < 0.2 else cv2.GaussianBlur(source_alpha, (0, 0), sigma)
         alpha = cv2.warpAffine(alpha, matrix, (width, height), flags=cv2.INTER_LINEAR)
         share = float((((alpha > 0.5) | covered) & region).sum()) / area
-        if MIN_SHARE <= share <= MAX_SHARE:
+        if least <= share <= most:
             break
     premultiplied = cutout.rgba[..., :3].astype(np.float32) * source_alpha[..., None]
     if sigma >= 0.2:
@@ -154,13 +196,14 @@ def _match_light(
     region: np.ndarray,
     kind: str,
     rng: np.random.Generator,
+    difficulty: Difficulty,
 ) -> np.ndarray:
     """Tint the occluder: a hand toward the skin it touches (the hard case), anything by the light of the picture."""
     visible = alpha > 0.5
     if kind == "hands":
-        return _shift_color(color, clean, visible, rng.uniform(0.2, 0.9), region)
+        return _shift_color(color, clean, visible, rng.uniform(*difficulty.skin_tint), region)
     brightness = 0.5 + clean.mean() / 255.0
-    tinted: np.ndarray = color * np.clip(brightness * rng.uniform(0.8, 1.15), 0.6, 1.25)
+    tinted: np.ndarray = color * np.clip(brightness * rng.uniform(*difficulty.light), 0.6, 1.25)
     return tinted
 
 
@@ -176,19 +219,24 @@ def _shift_color(
 
 
 def _blend(
-    image: np.ndarray, color: np.ndarray, alpha: np.ndarray, rng: np.random.Generator, shadow: bool = True
+    image: np.ndarray,
+    color: np.ndarray,
+    alpha: np.ndarray,
+    rng: np.random.Generator,
+    difficulty: Difficulty,
+    shadow: bool = True,
 ) -> UInt8[np.ndarray, "h w 3"]:
     side = max(alpha.shape)
     base = image.astype(np.float32)
-    if shadow and rng.random() < 0.4:
+    if shadow and rng.random() < difficulty.shadow_probability:
         shift = rng.normal(0, 0.012) * side, rng.uniform(0.0, 0.025) * side
         moved = np.array([[1, 0, shift[0]], [0, 1, shift[1]]], dtype=np.float32)
         cast = cv2.warpAffine(alpha, moved, (alpha.shape[1], alpha.shape[0]))
-        cast = cv2.GaussianBlur(cast, (0, 0), 0.015 * side) * rng.uniform(0.15, 0.45)
+        cast = cv2.GaussianBlur(cast, (0, 0), 0.015 * side) * rng.uniform(*difficulty.shadow_strength)
         base = base * (1.0 - cast[..., None])
     # Edges of a photograph are 1-2 px wide; the blur also matches a soft face.
-    soft = cv2.GaussianBlur(alpha, (0, 0), rng.uniform(0.4, 0.9))
-    sharpness = cv2.GaussianBlur(color, (0, 0), 0.5 * rng.uniform(0.4, 1.6))
+    soft = cv2.GaussianBlur(alpha, (0, 0), rng.uniform(*difficulty.edge_softness))
+    sharpness = cv2.GaussianBlur(color, (0, 0), 0.5 * rng.uniform(*difficulty.sharpness))
     mixed = base * (1.0 - soft[..., None]) + sharpness * soft[..., None]
     blended: UInt8[np.ndarray, "h w 3"] = np.clip(mixed + 0.5, 0, 255).astype(np.uint8)
     return blended

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from s3pot.composite.difficulty import STANDARD, Difficulty
 from s3pot.parsing.classes import CLASSES, face_mask
 
 
@@ -73,7 +74,11 @@ def _eyes(parsing: np.ndarray, expected: tuple[float, float]) -> tuple[tuple[flo
 
 
 def place(
-    kind: str, cutout_size: tuple[int, int], layout: FaceLayout, rng: np.random.Generator
+    kind: str,
+    cutout_size: tuple[int, int],
+    layout: FaceLayout,
+    rng: np.random.Generator,
+    difficulty: Difficulty = STANDARD,
 ) -> Float[np.ndarray, "2 3"]:
     """Draw an affine map from cut-out pixels to face pixels.
 
@@ -82,6 +87,7 @@ def place(
         cutout_size: (height, width) of the cut-out.
         layout: landmarks of the face.
         rng: source of every draw.
+        difficulty: sizes of hands and objects.
 
     Returns:
         (2, 3) float32 matrix for `cv2.warpAffine`.
@@ -115,12 +121,12 @@ def place(
             # A hand reaches in from below or from a side; its size is about that of the face.
             toward = rng.uniform(-0.5, 0.5), rng.uniform(-0.15, 0.45)
             center = np.array(layout.center) + np.array([toward[0] * face_width, toward[1] * face_height])
-            scale = face_height * rng.uniform(0.55, 0.95) / max(height, width)
+            scale = face_height * rng.uniform(*difficulty.hand_scale) / max(height, width)
             angle = rng.uniform(-np.pi, np.pi) if rng.random() < 0.25 else rng.normal(0, 0.6)
         case _:
             toward = rng.uniform(-0.45, 0.45), rng.uniform(-0.4, 0.45)
             center = np.array(layout.center) + np.array([toward[0] * face_width, toward[1] * face_height])
-            scale = face_width * rng.uniform(0.3, 0.75) / max(height, width)
+            scale = face_width * rng.uniform(*difficulty.object_scale) / max(height, width)
             angle = rng.normal(0, 0.5)
     mirrored = -1.0 if rng.random() < 0.5 else 1.0
     cos, sin = np.cos(angle) * scale, np.sin(angle) * scale

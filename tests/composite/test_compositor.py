@@ -5,13 +5,22 @@ import cv2
 import numpy as np
 import pytest
 
-from s3pot.composite.compositor import MAX_SHARE, MIN_SHARE, Composite, compose, compose_decoy, unoccluded
+from s3pot.composite.compositor import (
+    LEAST_TRUTH,
+    Composite,
+    compose,
+    compose_covering,
+    compose_decoy,
+    unoccluded,
+)
 from s3pot.composite.cutouts import Cutout, list_cutouts, load_cutout
+from s3pot.composite.difficulty import STANDARD
 from s3pot.metrics.face_region import face_region
 from s3pot.pretrain.faces import list_faces, load_faces
 from tests.faces import draw_face, make_cutout, make_cutouts
 
 SIZE = 128
+MIN_SHARE, MAX_SHARE = STANDARD.covered_share
 # A shadow is moved by up to 2.5 % of the side downwards, a few percent sideways, and blurred; nothing reaches further.
 REACH = round(0.14 * SIZE)
 
@@ -44,6 +53,40 @@ def uniform_hand(value: int) -> tuple[np.ndarray, np.ndarray, Cutout]:
     _, parsing = draw_face(SIZE)
     clean = np.full((SIZE, SIZE, 3), value, dtype=np.uint8)
     return clean, parsing, make_cutout("hands", "same", (value,) * 3, (160, 160))
+
+
+# Of pictures made before the ranges became knobs: pixels of the occluder, mean, mean step to the next pixel, next draw.
+KNOWN = {
+    "hands": (1519, 111.414, 2.5307, 0.662843),
+    "sunglasses": (1560, 99.619, 2.6941, 0.662843),
+    "masks": (2588, 108.968, 2.6546, 0.275309),
+    "objects": (527, 108.588, 3.0237, 0.511390),
+    "scarves": (3618, 99.370, 2.6783, 0.275309),
+    "hats": (15640, 76.338, 0.2977, 0.258141),
+    "spectacles": (1560, 107.640, 2.7523, 0.662843),
+    "hands objects": (2929, 108.600, 2.7194, 0.483625),
+    "decoy": (0, 110.810, 2.7557, 0.368993),
+}
+
+
+@pytest.mark.parametrize("kinds", KNOWN)
+def test_the_pictures_of_a_seed_stay_what_they_are(kinds: str) -> None:
+    """Trainings resume and benchmarks are rendered again: neither draws nor their order may change by accident."""
+    drawn = [*make_cutouts(), make_cutout("scarves"), make_cutout("hats", size=(200, 200))]
+    cutouts = {cutout.kind: cutout for cutout in [*drawn, make_cutout("spectacles", size=(40, 120))]}
+    image, parsing = draw_face(SIZE)
+    rng = np.random.default_rng(11)
+    if kinds == "decoy":
+        made = compose_decoy(image, parsing, draw_face(SIZE, seed=7)[0], cutouts["hands"], rng)
+    else:
+        made = compose(image, parsing, [cutouts[kind] for kind in kinds.split()], rng)
+    pixels, mean, step, draw = KNOWN[kinds]
+    values = made.image.astype(float)
+    # Sums, not hashes: the last bit of OpenCV's filters depends on the processor.
+    assert made.occluder.sum() == pytest.approx(pixels, abs=2)
+    assert values.mean() == pytest.approx(mean, abs=2e-3)
+    assert np.abs(np.diff(values, axis=1)).mean() == pytest.approx(step, abs=1e-3)
+    assert rng.random() == pytest.approx(draw, abs=1e-6), "as many draws as ever"
 
 
 @pytest.mark.parametrize("cutout", make_cutouts(), ids=lambda cutout: cutout.kind)
@@ -114,7 +157,6 @@ def test_an_occluder_covers_a_sensible_share_of_the_face(cutout: Cutout) -> None
         made = composite([cutout], seed)
         share = made.occlusion.sum() / made.region.sum()
         assert MIN_SHARE <= share <= MAX_SHARE
-    assert (MIN_SHARE, MAX_SHARE) == (0.04, 0.65)
 
 
 def test_a_placement_that_covers_too_little_is_drawn_again() -> None:
@@ -182,6 +224,42 @@ def test_anything_else_follows_the_light_of_the_picture() -> None:
     inside = shrunk(dark.occluder, 3)
     assert np.array_equal(dark.occluder, bright.occluder)
     assert dark.image[inside].mean() < bright.image[inside].mean() - 20
+
+
+def band(name: str, height: int) -> Cutout:
+    """A hat's canvas with a strip along its upper border (which misses the face) or all the way down."""
+    rgba = np.zeros((200, 200, 4), dtype=np.uint8)
+    rgba[:height] = (20, 60, 220, 255)
+    return Cutout(id=f"hats/{name}", kind="hats", rgba=rgba)
+
+
+def test_an_occluder_that_misses_the_face_is_replaced() -> None:
+    image, parsing = draw_face(SIZE)
+    asked: list[int] = []
+
+    def rng_of(attempt: int) -> np.random.Generator:
+        asked.append(attempt)
+        return np.random.default_rng(attempt)
+
+    cap, strip = band("cap", 95), band("strip", 3)
+    kept = compose_covering(image, parsing, [[cap], [strip]], rng_of)
+    assert np.array_equal(kept.image, compose(image, parsing, [cap], np.random.default_rng(0)).image)
+    assert asked == [0], "nothing else is tried when the first will do"
+    changed = compose_covering(image, parsing, [[strip], [strip], [cap]], rng_of)
+    assert changed.cutout_ids == ("hats/cap",)
+    assert changed.occlusion.sum() >= LEAST_TRUTH * changed.region.sum()
+    assert asked[1:] == [0, 1, 2, 3, 4]
+
+
+def test_of_occluders_that_all_cover_too_little_the_largest_is_kept() -> None:
+    image, parsing = draw_face(SIZE)
+    choices = [[make_cutout("objects", "thread", size=(3, 200))], [band("strip", 3)]]
+    kept = compose_covering(image, parsing, choices, np.random.default_rng)
+    assert kept.kind == "objects"
+    sizes = [compose(image, parsing, choices[0], np.random.default_rng(seed)).occlusion.sum() for seed in (0, 1)]
+    assert 0 < kept.occlusion.sum() == max(sizes) < LEAST_TRUTH * kept.region.sum()
+    with pytest.raises(ValueError, match="at least one choice"):
+        compose_covering(image, parsing, [], np.random.default_rng)
 
 
 def test_a_decoy_has_no_truth_and_is_its_own_clean_picture() -> None:

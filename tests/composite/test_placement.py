@@ -2,11 +2,12 @@ import cv2
 import numpy as np
 import pytest
 
+from s3pot.composite.difficulty import Difficulty
 from s3pot.composite.placement import FaceLayout, face_layout, place
 from s3pot.parsing.classes import CLASSES
 from tests.faces import draw_face
 
-KINDS = ("hands", "sunglasses", "spectacles", "masks", "scarves", "objects", "emoji", "something new")
+KINDS = ("hands", "sunglasses", "spectacles", "hats", "masks", "scarves", "objects", "emoji", "something new")
 LEVEL = FaceLayout(center=(128.0, 128.0), size=(100.0, 140.0), eyes=(128.0, 105.0), mouth=(128.0, 170.0), roll=0.0)
 
 
@@ -115,6 +116,14 @@ def test_glasses_sit_on_the_eyes_as_wide_as_the_face(kind: str) -> None:
         assert 0.95 <= scale_of(matrix) * 80 / 100 <= 1.2
 
 
+def test_the_canvas_of_a_hat_is_two_faces_wide_and_at_most_pulled_down() -> None:
+    for matrix in draws("hats", size=(200, 200)):
+        assert 0.95 <= scale_of(matrix) * 200 / 200 <= 1.15
+        x, y = middle_of(matrix, 200, 200)
+        assert abs(x - 128) < 10
+        assert -10 < y - 105 < 0.2 * 140 + 10
+
+
 def test_masks_sit_on_the_mouth() -> None:
     for matrix in draws("masks"):
         assert np.linalg.norm(middle_of(matrix, 40, 80) - LEVEL.mouth) < 22.0
@@ -144,6 +153,14 @@ def test_other_things_lie_anywhere_on_the_face(kind: str) -> None:
     assert middles[:, 1].min() >= 128 - 0.4 * 140 - 0.1
     assert middles[:, 1].max() <= 128 + 0.45 * 140 + 0.1
     assert middles[:, 0].std() > 15, "the places must vary"
+
+
+def test_sizes_of_hands_and_objects_can_be_set() -> None:
+    difficulty = Difficulty(hand_scale=(1.0, 1.0), object_scale=(0.1, 0.2))
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        assert scale_of(place("hands", (40, 80), LEVEL, rng, difficulty)) * 80 / 140 == pytest.approx(1.0)
+        assert 0.1 <= scale_of(place("objects", (40, 80), LEVEL, rng, difficulty)) * 80 / 100 <= 0.2 + 1e-6
 
 
 def test_glasses_turn_with_the_face() -> None:
