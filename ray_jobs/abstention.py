@@ -15,7 +15,7 @@ import pandas as pd
 import typer
 
 from ray_jobs.job_cli import job_command, run_alone, with_absolute_paths
-from s3pot.chain import ABSTAIN_BELOW, load_reweighter, load_sam
+from s3pot.chain import ABSTAIN_BELOW, load_reweighter
 from s3pot.embedded import read_metadata, save_weights
 from s3pot.evaluation import evaluate_store, mean_iou
 from s3pot.metrics import AbstentionChoice, choose_abstention_threshold
@@ -77,7 +77,7 @@ def choose(config: AbstentionConfig) -> AbstentionChoice:
 
 def _evaluated(store: Path, head: Path) -> pd.DataFrame:
     opened = PromptStore(store)
-    sam = load_sam(opened.chain)
+    sam = opened.load_sam()
     return evaluate_store(opened, sam, load_reweighter(head, sam.device))
 
 

@@ -20,7 +20,7 @@ from ray_jobs import cluster
 from ray_jobs.job_cli import PartlyFailed, absolute, job_command, run_alone, with_absolute_paths
 from ray_jobs.run_folder import open_run
 from ray_jobs.tracking import tracked_run
-from s3pot.chain import ChainConfig, load_prefix
+from s3pot.chain import ChainConfig, load_aligner, load_prefix
 from s3pot.config import ConfigError, to_mapping
 from s3pot.images import list_images
 from s3pot.store.encoding import encode_images
@@ -143,7 +143,8 @@ class EncodeActor:
         self.config = config
         # A GPU is used when one is reserved, whatever "auto" would find on the machine.
         device = "cuda" if config.gpus_per_actor > 0 else "cpu"
-        self.prefix = load_prefix(replace(config.chain, device=device))
+        chain = replace(config.chain, device=device)
+        self.prefix, self.aligner = load_prefix(chain), load_aligner(chain)
         self.store = PromptStore(config.store)
 
     def __call__(self, batch: pd.DataFrame) -> pd.DataFrame:
@@ -152,7 +153,7 @@ class EncodeActor:
             self.prefix,
             batch.to_dict("records"),
             self.store.root,
-            self.config.chain.alignment,
+            self.aligner,
             keep_reference_tokens=self.config.keep_reference_tokens,
         )
         self.store.append(rows)

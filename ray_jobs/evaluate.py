@@ -20,7 +20,7 @@ import typer
 from ray_jobs.job_cli import PartlyFailed, absolute, job_command, run_alone, with_absolute_paths
 from ray_jobs.run_folder import identity, open_run, write_text
 from ray_jobs.tracking import TrackedRun, tracked_run
-from s3pot.chain import load_reweighter, load_sam
+from s3pot.chain import load_reweighter
 from s3pot.config import to_mapping
 from s3pot.embedded import file_hash, weights_path
 from s3pot.evaluation import evaluate_masks, evaluate_store, mask_path
@@ -70,7 +70,7 @@ def evaluate(config: EvaluateConfig) -> Path:
         if config.masks is not None:
             table = evaluate_masks(store, config.masks)
         else:
-            sam = load_sam(store.chain)
+            sam = store.load_sam()
             reweighter = None if head is None else load_reweighter(head, sam.device)
             table = evaluate_store(store, sam, reweighter, on_mask=MaskWriter(folder))
         summary = finish_evaluation(table, folder, tracked, {}, config.seed)

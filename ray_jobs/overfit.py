@@ -13,7 +13,7 @@ import math
 import time
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from ray_jobs.job_cli import PartlyFailed, job_command, run_alone, with_absolute
 from ray_jobs.run_folder import identity, open_run
 from ray_jobs.tracking import tracked_run
 from ray_jobs.train import HeadConfig
-from s3pot.chain import load_reweighter, load_sam
+from s3pot.chain import load_reweighter
 from s3pot.config import to_mapping
 from s3pot.evaluation import evaluate_store, mean_iou
 from s3pot.head.objectives import ObjectiveConfig
@@ -206,7 +206,7 @@ def overfit_image(image_id: str, config: OverfitConfig, folder: Path) -> dict[st
 def _models(store_root: Path, device: str) -> tuple[PromptStore, PromptableSam]:
     # Kept in the actor, which serves many trials.
     store = PromptStore(store_root)
-    return store, load_sam(replace(store.chain, device=device))
+    return store, store.load_sam(device)
 
 
 def _overfit(

@@ -1,13 +1,22 @@
-"""Train one embedded model: the face parser, the nano SAM or the reference generator.
+"""Train one embedded model: the face parser, the nano SAM, the reference generator, or what the chain is judged by.
 
     python ray_jobs/pretrain.py parser --data ../shared/data
     python ray_jobs/pretrain.py nano_sam --data ../shared/data
     python ray_jobs/pretrain.py generator --data ../shared/data     (after nano_sam: its encoder judges references)
+    python ray_jobs/pretrain.py landmarks --data ../shared/data     (finds face landmarks, for the score of references)
+    python ray_jobs/pretrain.py supervised --data ../shared/data    (a baseline that is shown the truth)
+    python ray_jobs/pretrain.py locator --data ../shared/data       (finds faces; starts from the embedded parser)
+
+Models that never saw a kind of occluder go to a folder of their own; `--scale` makes comparable runs short:
+
+    python ray_jobs/pretrain.py nano_sam --data ../shared/data --leave-out hands      (-> runs/weights-without-hands)
+    S3POT_WEIGHTS=runs/weights-without-hands python ray_jobs/ladder.py manifest=runs/data/dev/manifest.parquet head=none
 
 Only the fold `prefix` of the training split is seen. A training that was stopped goes on from its last checkpoint.
 """
 
 import logging
+from dataclasses import replace
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -18,16 +27,23 @@ import typer
 from torch import nn
 
 from ray_jobs.tracking import TrackedRun, tracked_run
+from s3pot.baselines.supervised import SupervisedSegmenter
 from s3pot.config import to_mapping
 from s3pot.embedded import load_nano_sam, load_parser, save_weights
+from s3pot.locator import FaceLocator
 from s3pot.parsing.network import FaceParser
 from s3pot.pretrain.faces import join_faces, load_unlabelled_faces
 from s3pot.pretrain.generator_training import GENERATOR_SCHEDULE, GeneratorBatches, generator_loss
+from s3pot.pretrain.landmark_training import LANDMARK_SCHEDULE, LandmarkBatches, landmark_loss
+from s3pot.pretrain.locator_scenes import load_scene_material
+from s3pot.pretrain.locator_training import LOCATOR_SCHEDULE, LocatorBatches, locator_loss, start_from_parser
 from s3pot.pretrain.loop import BatchMaker, Phase, PretrainConfig, pretrain
 from s3pot.pretrain.material import Material, load_material, read_excluded
 from s3pot.pretrain.parser_training import PARSER_SCHEDULE, ParserBatches, parser_loss
 from s3pot.pretrain.sam_training import SAM_SCHEDULE, SamBatches, sam_loss
+from s3pot.pretrain.supervised_training import SUPERVISED_SCHEDULE, SupervisedBatches, supervised_loss
 from s3pot.reference.generator import ReferenceGenerator
+from s3pot.reference.landmarks import LandmarkDetector
 from s3pot.sam.promptable import PromptableSam
 from s3pot.sam.sizes import build_sam
 
@@ -40,41 +56,77 @@ class EmbeddedModel(StrEnum):
     parser = "parser"
     nano_sam = "nano_sam"
     generator = "generator"
+    landmarks = "landmarks"
+    supervised = "supervised"
+    locator = "locator"
 
 
 _FILES = {
     EmbeddedModel.parser: "face_parser.safetensors",
     EmbeddedModel.nano_sam: "nano_sam.safetensors",
     EmbeddedModel.generator: "reference_generator.safetensors",
+    EmbeddedModel.landmarks: "face_landmarks.safetensors",
+    EmbeddedModel.supervised: "supervised_segmenter.safetensors",
+    EmbeddedModel.locator: "face_locator.safetensors",
 }
+_PHOTOGRAPHS_OF_PEOPLE = Path("experiments/natural_with_people.txt")
 _SMOKE = (Phase(size=64, steps=2, batch=2), Phase(size=128, steps=1, batch=2))
 
 
 def main(
     model: Annotated[EmbeddedModel, typer.Argument(help="Which model to train.")],
     data: Annotated[Path, typer.Option(help="Folder with celebamask/train, occluders/train and natural/train.")],
-    out: Annotated[Path, typer.Option(help="Folder the weights are written to.")] = Path("runs/weights"),
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the weights; RUNS/weights, and -without-KIND or -scale-SHARE with it."),
+    ] = None,
     runs: Annotated[Path, typer.Option(help="Folder of checkpoints and the MLflow database.")] = Path("runs"),
     exclude: Annotated[Path, typer.Option(help="Text file of face ids that are no clean bases, one a line.")] = Path(
         "experiments/excluded_faces.txt"
     ),
+    leave_out: Annotated[
+        list[str] | None, typer.Option(help="Train without this kind of occluder (hands, sunglasses ...); repeatable.")
+    ] = None,
+    scale: Annotated[float, typer.Option(min=0.01, max=1.0, help="Share of every phase's steps that is run.")] = 1.0,
     smoke: Annotated[bool, typer.Option("--smoke", help="A few tiny steps: proves the plumbing.")] = False,
 ) -> None:
     """Train one embedded model on the fold `prefix` and write its weights."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    material = load_material(data, read_excluded(exclude), limit=6 if smoke else None)
-    _log.info("%d faces, %d cut-outs of fold prefix", len(material.faces), len(material.cutouts))
+    left_out = sorted(set(leave_out or ()))
+    variant = variant_name(left_out, scale)
+    out = out or runs / f"weights{variant}"
+    try:
+        material = load_material(data, read_excluded(exclude), leave_out=left_out, limit=6 if smoke else None)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    kinds = " ".join(left_out) or "none"
+    _log.info("%d faces, %d cut-outs of fold prefix, left out: %s", len(material.faces), len(material.cutouts), kinds)
     network, batches, loss, config = _plan(model, out, material)
+    config = scaled(config, scale)
     if smoke:
         config = PretrainConfig(phases=_SMOKE, checkpoint_minutes=config.checkpoint_minutes)
-    folder = runs / "pretrain" / f"{model.value}{'-smoke' if smoke else ''}"
-    with tracked_run("pretrain", model.value, to_mapping(config) | {"faces": len(material.faces)}, runs) as tracked:
+    folder = runs / f"pretrain{variant}" / f"{model.value}{'-smoke' if smoke else ''}"
+    described = {"left_out": kinds, "scale": f"{scale:g}"}
+    params = to_mapping(config) | {"faces": len(material.faces)} | described
+    with tracked_run("pretrain", f"{model.value}{variant}", params, runs) as tracked:
         pretrain(network, batches, loss, config, folder / "checkpoint.pt", partial(_report, tracked, config))
         path = out / _FILES[model]
         trained = network.sam if isinstance(network, PromptableSam) else network
-        save_weights(trained, path, {"model": model.value, "steps": str(config.total_steps), "fold": "prefix"})
+        metadata = {"model": model.value, "steps": str(config.total_steps), "fold": "prefix"}
+        save_weights(trained, path, metadata | described)
         tracked.log_artifact(path)
     _log.info("wrote %s (%.1f MB)", path, path.stat().st_size / 1e6)
+
+
+def variant_name(left_out: list[str], scale: float) -> str:
+    """Name what differs from the shipped training; it keeps folders of weights and checkpoints apart."""
+    return "".join([*(f"-without-{kind}" for kind in left_out), f"-scale-{scale:g}" if scale != 1.0 else ""])
+
+
+def scaled(config: PretrainConfig, scale: float) -> PretrainConfig:
+    """Shorten every phase of a schedule to a share of its steps, at least one."""
+    phases = tuple(replace(phase, steps=max(1, round(scale * phase.steps))) for phase in config.phases)
+    return replace(config, phases=phases)
 
 
 def _plan(
@@ -98,6 +150,22 @@ def _plan(
             faces = join_faces(faces, more)
             loss = partial(generator_loss, generator, judge)
             return generator, GeneratorBatches(faces, cutouts), loss, GENERATOR_SCHEDULE
+        case EmbeddedModel.landmarks:
+            detector = _fast(LandmarkDetector())
+            return detector, LandmarkBatches(faces), partial(landmark_loss, detector), LANDMARK_SCHEDULE
+        case EmbeddedModel.supervised:
+            segmenter = _fast(SupervisedSegmenter())
+            return (
+                segmenter,
+                SupervisedBatches(faces, cutouts),
+                partial(supervised_loss, segmenter),
+                SUPERVISED_SCHEDULE,
+            )
+        case EmbeddedModel.locator:
+            parser, people = load_parser(), read_excluded(_PHOTOGRAPHS_OF_PEOPLE)
+            locator = _fast(start_from_parser(FaceLocator(), parser))
+            scenes = LocatorBatches(load_scene_material(material, parser, people))
+            return locator, scenes, partial(locator_loss, locator), LOCATOR_SCHEDULE
 
 
 def _fast(model: nn.Module) -> nn.Module:

@@ -14,7 +14,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,6 @@ from ray_jobs import cluster
 from ray_jobs.job_cli import job_command, run_alone, with_absolute_paths
 from ray_jobs.run_folder import identity, open_run, write_text
 from ray_jobs.tracking import tracked_run
-from s3pot.chain import load_sam
 from s3pot.config import to_mapping
 from s3pot.embedded import save_weights
 from s3pot.evaluation import evaluate_store, mean_iou
@@ -190,7 +189,7 @@ def train_worker(job: dict[str, Any]) -> None:
         torch.set_num_threads(job["threads"])
     store = PromptStore(config.store)
     # Where Ray Train puts the head, whatever "auto" would find.
-    sam = load_sam(replace(store.chain, device="cuda" if config.use_gpu else "cpu"))
+    sam = store.load_sam("cuda" if config.use_gpu else "cpu")
     torch.manual_seed(config.training.seed)
     reweighter = PromptReweighter(config.head.build(sam.embed_dim))
     resume = _restore(reweighter)

@@ -1,29 +1,20 @@
 """From a photograph to the aligned face crop and back [design 2: frames `original` and `aligned`].
 
-Embedded models expect faces framed as in CelebA-HQ. `detect` finds the face with the LBP cascade that scikit-image
-ships (OpenCV 5 has none any more) and crops a square around it; `none` takes the picture as an aligned face and only
-resizes it by its long side.
+Embedded models expect faces framed as in CelebA-HQ. `detect` finds the face with the embedded locator and crops a
+square around it, turned upright; `none` takes the picture as an aligned face and only resizes it by its long side.
 """
 
+import math
 from dataclasses import dataclass
-from functools import cache
 from typing import Literal
 
 import cv2
 import numpy as np
 from jaxtyping import Float, Float32, Float64, UInt8
-from skimage.data import lbp_frontal_face_cascade_filename
-from skimage.feature import Cascade
+
+from s3pot.locator import FaceLocator, LocatedFace, locate_faces
 
 AlignmentMode = Literal["none", "detect"]
-
-# Where the cascade's box lies in an aligned CelebA-HQ face: side of the crop over side of the box, and the centre of
-# the box in the crop. Medians over 60 faces of CelebAMask-HQ, all of which were found.
-_CROP_PER_BOX = 1.566
-_BOX_CENTER_XY = (0.502, 0.551)
-_MIN_FACE_SHARE = 0.1
-# The cascade's cost grows with the square of this side; faces below 38 px of it are not looked for.
-_SEARCH_SIDE = 384
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -39,31 +30,61 @@ class AlignedFace:
     to_original: Float64[np.ndarray, "2 3"]
 
 
-def align_face(image: UInt8[np.ndarray, "h w 3"], mode: AlignmentMode, size: int) -> AlignedFace | None:
-    """Crop the largest face, or take the picture as it is.
+class FaceAligner:
+    """Crops the face of a photograph, or takes pictures as they are; owns the locator that this needs.
+
+    Args:
+        mode: "detect" or "none".
+        locator: finds faces, in eval mode; needed for "detect" alone.
+
+    Raises:
+        ValueError: for "detect" without a locator.
+    """
+
+    def __init__(self, mode: AlignmentMode, locator: FaceLocator | None = None) -> None:
+        if mode == "detect" and locator is None:
+            raise ValueError('alignment "detect" needs a face locator: s3pot.chain.load_aligner loads the embedded one')
+        self.mode, self.locator = mode, locator
+
+    def align(self, image: UInt8[np.ndarray, "h w 3"], size: int) -> AlignedFace | None:
+        """Crop the most prominent face, or resize the picture.
+
+        Args:
+            image: (H, W, 3) uint8 RGB photograph.
+            size: long side of the crop in pixels.
+
+        Returns:
+            The aligned face; None when no face was found.
+        """
+        if self.mode == "none" or self.locator is None:
+            return resize_picture(image, size)
+        faces = locate_faces(self.locator, image)
+        # Large and sure: a stranger in the background is small, and a doubtful answer is not preferred for its size.
+        face = max(faces, key=lambda face: face.score * face.side, default=None)
+        return None if face is None else crop_face(image, face, size)
+
+
+def resize_picture(image: UInt8[np.ndarray, "h w 3"], size: int) -> AlignedFace:
+    """Take a picture as an aligned face; only its long side becomes `size`."""
+    scale = size / max(image.shape[:2])
+    width, height = (max(1, round(extent * scale)) for extent in (image.shape[1], image.shape[0]))
+    return AlignedFace(image=_shrink(image, (width, height)), to_original=_scaling(image, (width, height)))
+
+
+def crop_face(image: UInt8[np.ndarray, "h w 3"], face: LocatedFace, size: int) -> AlignedFace:
+    """Cut a located face out upright; where the crop leaves the photograph, its mirror image goes on.
 
     Args:
         image: (H, W, 3) uint8 RGB photograph.
-        mode: "detect" or "none".
-        size: long side of the crop in pixels.
-
-    Returns:
-        The aligned face; None when no face was found.
+        face: where the crop lies in it.
+        size: side of the crop in pixels.
     """
-    if mode == "none":
-        scale = size / max(image.shape[:2])
-        width, height = (max(1, round(extent * scale)) for extent in (image.shape[1], image.shape[0]))
-        return AlignedFace(image=_shrink(image, (width, height)), to_original=_scaling(image, (width, height)))
-    box = _largest_face(image)
-    if box is None:
-        return None
-    left, top, side = box
-    crop_side = side * _CROP_PER_BOX
-    origin_x = left + side / 2 - _BOX_CENTER_XY[0] * crop_side
-    origin_y = top + side / 2 - _BOX_CENTER_XY[1] * crop_side
-    scale = crop_side / size
-    # Pixel centres: crop pixel 0 lies half a crop pixel inside the crop.
-    to_original = np.array([[scale, 0.0, origin_x + scale / 2 - 0.5], [0.0, scale, origin_y + scale / 2 - 0.5]])
+    scale = face.side / size
+    cosine, sine = scale * math.cos(face.roll), scale * math.sin(face.roll)
+    turn = np.array([[cosine, -sine], [sine, cosine]])
+    # The middle of the crop, between its pixels when their number is even, lies on the centre of the face.
+    middle = np.full(2, (size - 1) / 2)
+    to_original = np.column_stack([turn, np.array([face.x, face.y]) - turn @ middle])
     blurred = cv2.GaussianBlur(image, (0, 0), 0.5 * (scale - 1.0)) if scale > 1.2 else image
     crop = cv2.warpAffine(
         blurred,
@@ -115,26 +136,3 @@ def _shrink(image: np.ndarray, size_xy: tuple[int, int]) -> UInt8[np.ndarray, "h
 def _scaling(image: np.ndarray, size_xy: tuple[int, int]) -> Float64[np.ndarray, "2 3"]:
     scale_x, scale_y = image.shape[1] / size_xy[0], image.shape[0] / size_xy[1]
     return np.array([[scale_x, 0.0, scale_x / 2 - 0.5], [0.0, scale_y, scale_y / 2 - 0.5]])
-
-
-def _largest_face(image: np.ndarray) -> tuple[float, float, float] | None:
-    """Return (left, top, side) of the largest detection in pixels of the photograph."""
-    gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-    shrink = min(1.0, _SEARCH_SIDE / max(gray.shape))
-    small = cv2.resize(gray, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA) if shrink < 1 else gray
-    least, most = max(24, int(_MIN_FACE_SHARE * max(small.shape))), min(small.shape)
-    if least > most:
-        return None
-    boxes = _cascade().detect_multi_scale(
-        img=small, scale_factor=1.1, step_ratio=1, min_size=(least, least), max_size=(most, most)
-    )
-    if not boxes:
-        return None
-    # Ties go to the upper left, so that the order of detections does not matter.
-    best = max(boxes, key=lambda box: (box["width"], -box["r"], -box["c"]))
-    return best["c"] / shrink, best["r"] / shrink, best["width"] / shrink
-
-
-@cache
-def _cascade() -> Cascade:
-    return Cascade(lbp_frontal_face_cascade_filename())

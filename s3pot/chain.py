@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from s3pot.alignment import AlignmentMode
+from s3pot.alignment import AlignmentMode, FaceAligner
 from s3pot.config import parse, to_mapping
 from s3pot.embedded import (
     WeightsError,
@@ -15,6 +15,7 @@ from s3pot.embedded import (
     file_hash,
     load_checkpoint,
     load_generator,
+    load_locator,
     load_nano_sam,
     load_parser,
     load_weights,
@@ -26,6 +27,9 @@ from s3pot.prefix import FrozenPrefix, PrefixConfig
 from s3pot.sam.promptable import PromptableSam
 from s3pot.sam.sizes import SamName, build_sam
 
+ABSTAIN_BELOW = "abstain_below"
+"""Name of the threshold in the metadata of a head's file."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ChainConfig:
@@ -35,7 +39,7 @@ class ChainConfig:
         sam: SAM size; `nano` is embedded, the others need `sam_checkpoint`.
         sam_checkpoint: official checkpoint of segment-anything for vit_b, vit_l or vit_h; none for nano.
         enhance_point_only: leave IoU and mask tokens out of the feature enhancement (an ablation).
-        alignment: `detect` finds the face in a photograph, `none` takes pictures as aligned faces.
+        alignment: `detect` finds the face in a photograph (embedded locator), `none` takes pictures as aligned faces.
         device: auto, cpu, cuda or cuda:N.
         prefix: what the frozen prefix does.
     """
@@ -76,6 +80,17 @@ def load_prefix(config: ChainConfig) -> FrozenPrefix:
     return FrozenPrefix(load_parser().to(device), load_generator().to(device), load_sam(config), config.prefix)
 
 
+def load_aligner(config: ChainConfig) -> FaceAligner:
+    """Build what crops faces; the face locator is only loaded where it is needed.
+
+    Raises:
+        WeightsError: if its weights are missing, unreadable or of another network.
+    """
+    if config.alignment == "none":
+        return FaceAligner("none")
+    return FaceAligner(config.alignment, load_locator().to(device_of(config.device)))
+
+
 def load_reweighter(path: Path, device: torch.device | str = "cpu") -> PromptReweighter:
     """Load a trained reweighter written by `save_weights`; its file says how it is built.
 
@@ -100,6 +115,19 @@ def read_reweighter_config(path: Path) -> ReweighterConfig:
     return parse(ReweighterConfig, json.loads(described), where=str(path))
 
 
+def read_abstention_threshold(path: Path) -> float:
+    """Read the image-level score below which this head's results are withheld; -inf if none was chosen for it.
+
+    Raises:
+        WeightsError: if the file is unreadable or the entry is no number.
+    """
+    written = read_metadata(path).get(ABSTAIN_BELOW, "-inf")
+    try:
+        return float(written)
+    except ValueError as error:
+        raise WeightsError(f"{path}: its {ABSTAIN_BELOW} is no number: {written!r}") from error
+
+
 def chain_identity(config: ChainConfig) -> str:
     """Hash what decides the frozen prefix's output: its configuration and the content of the weights.
 
@@ -107,6 +135,8 @@ def chain_identity(config: ChainConfig) -> str:
     """
     mapping = to_mapping(config)
     del mapping["device"], mapping["sam_checkpoint"]
-    sam = config.sam_checkpoint or weights_path("nano_sam")
-    mapping["weights"] = [file_hash(path) for path in (weights_path("parser"), weights_path("generator"), sam)]
+    used = [weights_path("parser"), weights_path("generator"), config.sam_checkpoint or weights_path("nano_sam")]
+    if config.alignment == "detect":
+        used.append(weights_path("locator"))
+    mapping["weights"] = [file_hash(path) for path in used]
     return hashlib.sha256(json.dumps(mapping, sort_keys=True, default=str).encode()).hexdigest()[:16]

@@ -5,6 +5,7 @@ research-only data and carry a licence of their own, shown once when they are fi
 """
 
 import hashlib
+import json
 import logging
 import os
 import pickle
@@ -17,19 +18,24 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
+from s3pot.locator import FaceLocator
 from s3pot.parsing.network import FaceParser
 from s3pot.reference.generator import ReferenceGenerator
+from s3pot.reference.landmarks import LandmarkDetector
 from s3pot.sam.promptable import PromptableSam
 from s3pot.sam.sizes import build_sam
 
-Part = Literal["parser", "nano_sam", "generator", "reweighter"]
+Part = Literal["locator", "parser", "nano_sam", "generator", "landmarks", "reweighter"]
 
 _FILES: dict[str, str] = {
+    "locator": "face_locator.safetensors",
     "parser": "face_parser.safetensors",
     "nano_sam": "nano_sam.safetensors",
     "generator": "reference_generator.safetensors",
+    "landmarks": "face_landmarks.safetensors",
     "reweighter": "reweighter.safetensors",
 }
+_METADATA = "s3pot"
 # Set by a program that has shown the licence, for the processes it starts.
 LICENCE_SHOWN = "S3POT_LICENCE_SHOWN"
 _log = logging.getLogger(__name__)
@@ -62,14 +68,18 @@ def weights_path(part: Part) -> Path:
 
 
 def save_weights(model: nn.Module, path: Path, metadata: dict[str, str], *, half: bool = True) -> None:
-    """Write a model's tensors atomically; floating point as fp16 unless `half` is off (a head is small)."""
+    """Write a model's tensors atomically; floating point as fp16 unless `half` is off (a head is small).
+
+    The same tensors and metadata give the same bytes: stores know weights by their hash.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     tensors = {
         name: (tensor.half() if half and tensor.dtype.is_floating_point else tensor).contiguous().cpu()
         for name, tensor in model.state_dict().items()
     }
     part = path.with_suffix(".part")
-    save_file(tensors, part, metadata=metadata)
+    # One entry: safetensors writes several in an order that changes from run to run.
+    save_file(tensors, part, metadata={_METADATA: json.dumps(metadata, sort_keys=True)})
     os.replace(part, path)
 
 
@@ -86,7 +96,8 @@ def read_metadata(path: Path) -> dict[str, str]:
         raise WeightsError(f"{path}: not a readable safetensors file ({error})") from error
     if not metadata:
         raise WeightsError(f"{path}: carries no metadata: was it written by s3pot?")
-    return dict(metadata)
+    packed: dict[str, str] = json.loads(metadata[_METADATA]) if _METADATA in metadata else dict(metadata)
+    return packed
 
 
 def load_weights(model: nn.Module, path: Path) -> nn.Module:
@@ -133,6 +144,14 @@ def _fit(model: nn.Module, tensors: dict[str, torch.Tensor], path: Path) -> nn.M
     return model.eval().requires_grad_(False)
 
 
+def load_locator(path: Path | None = None) -> FaceLocator:
+    """Load the embedded face locator, frozen."""
+    show_licence()
+    locator = FaceLocator()
+    load_weights(locator, path or weights_path("locator"))
+    return locator
+
+
 def load_parser(path: Path | None = None) -> FaceParser:
     """Load the embedded face parser, frozen."""
     show_licence()
@@ -147,6 +166,14 @@ def load_generator(path: Path | None = None) -> ReferenceGenerator:
     generator = ReferenceGenerator()
     load_weights(generator, path or weights_path("generator"))
     return generator
+
+
+def load_landmark_detector(path: Path | None = None) -> LandmarkDetector:
+    """Load the embedded landmark detector, frozen; it scores references and is no part of the chain."""
+    show_licence()
+    detector = LandmarkDetector()
+    load_weights(detector, path or weights_path("landmarks"))
+    return detector
 
 
 def load_nano_sam(path: Path | None = None, *, enhance_point_only: bool = False) -> PromptableSam:

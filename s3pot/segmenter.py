@@ -6,6 +6,7 @@ result = segmenter.predict("photo.jpg")
 result.occlusion        # (H, W) bool in the frame of the photograph, True = occluded
 """
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,8 +14,8 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int64, UInt8
 from torch import nn
 
-from s3pot.alignment import AlignedFace, align_face, to_original_frame
-from s3pot.chain import ChainConfig, load_prefix, load_reweighter
+from s3pot.alignment import AlignedFace, FaceAligner, to_original_frame
+from s3pot.chain import ChainConfig, load_aligner, load_prefix, load_reweighter, read_abstention_threshold
 from s3pot.embedded import WeightsError, weights_path
 from s3pot.images import read_image
 from s3pot.prediction import predict_occlusion
@@ -26,11 +27,13 @@ class SegmentationResult:
     """What was found in one photograph, and every stage on the way.
 
     Attributes:
-        occlusion: (H, W) bool, original frame, inside the face; all False unless status is "ok" or "no_face_prompts".
+        occlusion: (H, W) bool, original frame, inside the face; all False where nothing was found or `abstained`.
         probability: (H, W) float32 in [0, 1], original frame, not clipped to the face.
         face_mask: (H, W) bool, original frame, the completed face.
         score: image-level occlusion score in [0, 1]: share of the face that is occluded, weighted by probability.
         status: "ok", "no_face", "no_occlusion_prompts" or "no_face_prompts".
+        abstained: whether something was found, but with a score below the threshold of the head: most likely a clean
+            face. `probability` still says what was found.
         aligned: (h, w, 3) uint8 face crop; None without a face, like all that follow.
         parsing: (h, w) uint8, 12 classes, aligned frame.
         reference: (h, w, 3) uint8, aligned frame.
@@ -44,6 +47,7 @@ class SegmentationResult:
     face_mask: Bool[np.ndarray, "height width"]
     score: float
     status: str
+    abstained: bool = False
     aligned: UInt8[np.ndarray, "h w 3"] | None = None
     parsing: UInt8[np.ndarray, "h w"] | None = None
     reference: UInt8[np.ndarray, "h w 3"] | None = None
@@ -58,19 +62,31 @@ class OcclusionSegmenter:
     Args:
         prefix: frozen prefix.
         reweighter: trained head; None decodes the prompts as they are.
-        config: how photographs are aligned, among others.
+        aligner: crops the face of a photograph.
+        abstain_below: image-level score below which nothing is marked [design 5.12]; -inf always marks.
     """
 
-    def __init__(self, prefix: FrozenPrefix, reweighter: nn.Module | None, config: ChainConfig) -> None:
-        self.prefix, self.reweighter, self.config = prefix, reweighter, config
+    def __init__(
+        self,
+        prefix: FrozenPrefix,
+        reweighter: nn.Module | None,
+        aligner: FaceAligner,
+        *,
+        abstain_below: float = -math.inf,
+    ) -> None:
+        self.prefix, self.reweighter, self.aligner = prefix, reweighter, aligner
+        self.abstain_below = abstain_below
 
     @classmethod
-    def load(cls, config: ChainConfig | None = None, *, head: Path | None = None) -> "OcclusionSegmenter":
+    def load(
+        cls, config: ChainConfig | None = None, *, head: Path | None = None, abstain: bool = True
+    ) -> "OcclusionSegmenter":
         """Load the models; without arguments the embedded ones, which need no download.
 
         Args:
             config: models and stages; None = embedded nano chain.
             head: a trained reweighter; None = the embedded one for the nano SAM.
+            abstain: keep silent on faces that score below the threshold that came with the head.
 
         Raises:
             WeightsError: if weights are missing or do not fit.
@@ -88,7 +104,8 @@ class OcclusionSegmenter:
                 f"{head}: made for prompts of width {reweighter.config.embed_dim}, those of SAM {config.sam} have "
                 f"{prefix.sam.embed_dim}: train a head for {config.sam}"
             )
-        return cls(prefix, reweighter, config)
+        threshold = read_abstention_threshold(head) if abstain else -math.inf
+        return cls(prefix, reweighter, load_aligner(config), abstain_below=threshold)
 
     def predict(self, image: UInt8[np.ndarray, "h w 3"] | Path | str) -> SegmentationResult:
         """Segment what covers the largest face.
@@ -104,7 +121,7 @@ class OcclusionSegmenter:
         pixels = image if isinstance(image, np.ndarray) else read_image(Path(image))
         if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:
             raise ValueError(f"expected an (H, W, 3) uint8 RGB picture, got {pixels.shape} {pixels.dtype}")
-        face = align_face(pixels, self.config.alignment, self.prefix.size)
+        face = self.aligner.align(pixels, self.prefix.size)
         if face is None:
             return _nothing("no_face", pixels.shape[:2])
         stages = self.prefix.run([face.image], [name])[0]
@@ -114,13 +131,15 @@ class OcclusionSegmenter:
         sam = self.prefix.sam
         prediction = predict_occlusion(sam, self.reweighter, [stages.record()], [stages.face_mask])[0]
         inside = to_original_frame(stages.face_mask.astype(np.float32), face.to_original, size) > 0.5
+        abstained = 0.0 < prediction.score < self.abstain_below
         probability = to_original_frame(prediction.probability, face.to_original, size)
         return SegmentationResult(
-            occlusion=(probability > 0.5) & inside,
+            occlusion=(probability > 0.5) & inside & (not abstained),
             probability=probability,
             face_mask=inside,
             score=prediction.score,
             status=stages.status,
+            abstained=abstained,
             aligned=face.image,
             parsing=stages.parsing,
             reference=stages.reference,

@@ -57,7 +57,7 @@ def rng() -> np.random.Generator:
 
 @pytest.fixture(scope="session")
 def random_weight_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the four embedded models, random weights of a fixed seed; use `random_weights`."""
+    """A folder with the embedded models, random weights of a fixed seed; use `random_weights`."""
     from tests.stand_ins import write_random_weights
 
     return write_random_weights(tmp_path_factory.mktemp("weights"))

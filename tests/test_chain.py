@@ -10,14 +10,16 @@ from s3pot import chain
 from s3pot.chain import (
     ChainConfig,
     chain_identity,
+    load_aligner,
     load_prefix,
     load_reweighter,
     load_sam,
     read_reweighter_config,
 )
 from s3pot.config import ConfigError, parse, to_mapping
-from s3pot.embedded import WeightsError
+from s3pot.embedded import WeightsError, save_weights
 from s3pot.head.reweighter import PromptReweighter, ReweighterConfig
+from s3pot.locator import FaceLocator
 from s3pot.matching.selector import SelectorConfig
 from s3pot.prefix import PrefixConfig
 from tests.stand_ins import small_reweighter, textured_face, tiny_stock_sam, write_reweighter
@@ -77,6 +79,21 @@ class TestLoading:
         monkeypatch.setenv("S3POT_WEIGHTS", str(tmp_path))
         with pytest.raises(WeightsError, match=r"face_parser\.safetensors.*missing.*pretrain\.py parser"):
             load_prefix(ChainConfig())
+
+    def test_faces_are_found_by_the_embedded_locator(self) -> None:
+        aligner = load_aligner(ChainConfig(device="cpu"))
+        assert aligner.mode == "detect"
+        assert aligner.locator is not None
+        assert not aligner.locator.training
+        assert not any(parameter.requires_grad for parameter in aligner.locator.parameters())
+
+    def test_missing_locator_weights_matter_where_faces_are_looked_for(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("S3POT_WEIGHTS", str(tmp_path))
+        with pytest.raises(WeightsError, match=r"face_locator\.safetensors.*missing.*pretrain\.py locator"):
+            load_aligner(ChainConfig())
+        assert load_aligner(ChainConfig(alignment="none")).locator is None
 
     def test_a_device_that_is_not_there(self) -> None:
         if torch.cuda.is_available():
@@ -168,6 +185,21 @@ class TestIdentity:
         write_reweighter(small_reweighter(128, seed=5), tmp_path / "reweighter.safetensors")
         monkeypatch.setenv("S3POT_WEIGHTS", str(tmp_path))
         assert chain_identity(ChainConfig()) == before
+
+    def test_the_locator_counts_where_it_is_used(
+        self, random_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        detect, none = ChainConfig(), ChainConfig(alignment="none")
+        before = chain_identity(detect), chain_identity(none)
+        for file in random_weights.iterdir():
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+        torch.manual_seed(7)
+        save_weights(FaceLocator(), tmp_path / "face_locator.safetensors", {"model": "locator"})
+        monkeypatch.setenv("S3POT_WEIGHTS", str(tmp_path))
+        assert chain_identity(detect) != before[0]
+        assert chain_identity(none) == before[1]
+        (tmp_path / "face_locator.safetensors").unlink()
+        assert chain_identity(none) == before[1]
 
     def test_of_a_checkpoint_the_content_counts_and_not_the_place(
         self, random_weights: Path, official: Path, tmp_path: Path

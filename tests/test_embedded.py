@@ -17,6 +17,8 @@ from s3pot.embedded import (
     file_hash,
     load_checkpoint,
     load_generator,
+    load_landmark_detector,
+    load_locator,
     load_nano_sam,
     load_parser,
     load_weights,
@@ -26,8 +28,10 @@ from s3pot.embedded import (
     weights_folder,
     weights_path,
 )
+from s3pot.locator import FaceLocator
 from s3pot.parsing.network import FaceParser
 from s3pot.reference.generator import ReferenceGenerator
+from s3pot.reference.landmarks import LandmarkDetector
 from s3pot.sam.sizes import build_sam
 
 
@@ -79,7 +83,7 @@ def test_what_is_loaded_is_frozen_and_in_eval_mode(small: Small, tmp_path: Path)
 def test_the_file_holds_fp16_and_metadata_and_nothing_else_is_left(small: Small, tmp_path: Path) -> None:
     save_weights(small, tmp_path / "a.safetensors", {"steps": "12"})
     with safe_open(tmp_path / "a.safetensors", framework="pt") as opened:
-        assert opened.metadata() == {"steps": "12"}
+        assert opened.metadata() == {"s3pot": '{"steps": "12"}'}
         assert opened.get_tensor("linear.weight").dtype == torch.float16
         assert opened.get_tensor("count").dtype == torch.int64
     assert [path.name for path in tmp_path.iterdir()] == ["a.safetensors"]
@@ -89,6 +93,18 @@ def test_full_precision_is_kept_when_asked_for(small: Small, tmp_path: Path) -> 
     save_weights(small, tmp_path / "a.safetensors", {}, half=False)
     loaded = load_weights(Small(), tmp_path / "a.safetensors")
     assert all(torch.equal(loaded.state_dict()[name], tensor) for name, tensor in small.state_dict().items())
+
+
+def test_the_same_weights_give_the_same_file(small: Small, tmp_path: Path) -> None:
+    metadata = {f"key{number}": str(number) for number in range(8)}
+    for turn in range(4):
+        save_weights(small, tmp_path / f"{turn}.safetensors", dict(reversed(metadata.items())) if turn % 2 else metadata)
+    assert len({(tmp_path / f"{turn}.safetensors").read_bytes() for turn in range(4)}) == 1
+
+
+def test_metadata_written_entry_by_entry_is_read(small: Small, tmp_path: Path) -> None:
+    save_file(dict(small.state_dict()), tmp_path / "old.safetensors", metadata={"steps": "12", "fold": "prefix"})
+    assert read_metadata(tmp_path / "old.safetensors") == {"steps": "12", "fold": "prefix"}
 
 
 def test_metadata_comes_back_as_written(small: Small, tmp_path: Path) -> None:
@@ -168,9 +184,11 @@ def test_the_variable_names_the_folder(monkeypatch: pytest.MonkeyPatch, tmp_path
 @pytest.mark.parametrize(
     ("part", "file"),
     [
+        ("locator", "face_locator.safetensors"),
         ("parser", "face_parser.safetensors"),
         ("nano_sam", "nano_sam.safetensors"),
         ("generator", "reference_generator.safetensors"),
+        ("landmarks", "face_landmarks.safetensors"),
         ("reweighter", "reweighter.safetensors"),
     ],
 )
@@ -198,6 +216,25 @@ def test_the_three_models_load_from_the_folder(monkeypatch: pytest.MonkeyPatch, 
     assert promptable.token_grid == (32, 32)
     assert not promptable.enhance_point_only
     assert load_nano_sam(tmp_path / "nano_sam.safetensors", enhance_point_only=True).enhance_point_only
+
+
+def test_the_landmark_detector_loads_from_the_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    trained = LandmarkDetector()
+    save_weights(trained, tmp_path / "face_landmarks.safetensors", {})
+    monkeypatch.setenv("S3POT_WEIGHTS", str(tmp_path))
+    loaded = load_landmark_detector()
+    assert not any(weight.requires_grad for weight in loaded.parameters())
+    assert torch.equal(loaded.head.weight, trained.head.weight.half().float())
+
+
+def test_the_locator_loads_from_the_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    trained = FaceLocator()
+    save_weights(trained, tmp_path / "face_locator.safetensors", {})
+    monkeypatch.setenv("S3POT_WEIGHTS", str(tmp_path))
+    loaded = load_locator()
+    assert not loaded.training
+    assert not any(weight.requires_grad for weight in loaded.parameters())
+    assert torch.equal(loaded.head.weight, trained.head.weight.half().float())
 
 
 def test_a_path_of_ones_own_wins_over_the_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -21,6 +21,9 @@ FORBIDDEN = {
     "ray_jobs": ("tests",),
     "analysis": ("torch.optim", "ray.train", "ray.tune", "ray_jobs", "s3pot.head.training", "s3pot.pretrain"),
 }
+# A baseline that was shown the truth must not reach the chain, by whatever way: these packages alone may know it.
+BASELINES = "s3pot.baselines"
+KNOW_BASELINES = ("s3pot.baselines", "s3pot.pretrain")
 VAGUE_NAMES = {"utils", "util", "helpers", "helper", "common", "misc"}
 LONGEST_MODULE = 400
 
@@ -57,6 +60,13 @@ def forbidden_imports(source: str, package: str) -> list[str]:
     )
 
 
+def imports_baselines(source: str, package: str) -> bool:
+    """Say whether a module of s3pot imports a baseline without being one or its training."""
+    allowed = any(f"{package}.".startswith(f"{place}.") for place in KNOW_BASELINES)
+    found = any(f"{name}.".startswith(f"{BASELINES}.") for name in imported_names(source, package))
+    return found and not allowed
+
+
 def mirrored_module(test: Path) -> Path:
     """tests/matching/test_greedy.py -> s3pot/matching/greedy.py; tests/ray_jobs/test_train.py -> ray_jobs/train.py."""
     inside = test.relative_to("tests")
@@ -68,6 +78,12 @@ def mirrored_module(test: Path) -> Path:
 def test_imports_point_one_way(module: Path) -> None:
     source = (REPOSITORY / module).read_text(encoding="utf-8")
     assert forbidden_imports(source, ".".join(module.parent.parts)) == []
+
+
+@pytest.mark.parametrize("module", [path for path in SOURCES if path.parts[0] == "s3pot"], ids=str)
+def test_no_part_of_the_chain_knows_a_baseline(module: Path) -> None:
+    source = (REPOSITORY / module).read_text(encoding="utf-8")
+    assert not imports_baselines(source, ".".join(module.parent.parts))
 
 
 @pytest.mark.parametrize("module", EVERY_MODULE, ids=str)
@@ -109,6 +125,21 @@ def test_packages_have_an_init() -> None:
 )
 def test_the_import_check_sees(source: str, package: str, found: list[str]) -> None:
     assert forbidden_imports(source, package) == found
+
+
+@pytest.mark.parametrize(
+    ("source", "package", "found"),
+    [
+        ("from s3pot.baselines.supervised import SupervisedSegmenter", "s3pot", True),
+        ("from s3pot import baselines", "s3pot.sam", True),
+        ("def f():\n    import s3pot.baselines.supervised", "s3pot.pretraining", True),
+        ("from .baselines import supervised", "s3pot", True),
+        ("from s3pot.baselines.supervised import SupervisedSegmenter", "s3pot.pretrain", False),
+        ("from s3pot.baselines_table import rows", "s3pot", False),
+    ],
+)
+def test_the_baseline_check_sees(source: str, package: str, found: bool) -> None:
+    assert imports_baselines(source, package) is found
 
 
 def test_mirrored_module() -> None:

@@ -1,5 +1,6 @@
 """With random weights: frames, statuses and errors; whether masks are any good is for `evaluate` to say."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -7,25 +8,32 @@ import pytest
 import torch
 from skimage.data import astronaut
 
-from s3pot.alignment import align_face
-from s3pot.chain import ChainConfig
-from s3pot.embedded import WeightsError
+from s3pot.alignment import FaceAligner
+from s3pot.chain import ABSTAIN_BELOW, ChainConfig, load_reweighter
+from s3pot.embedded import WeightsError, load_locator, read_metadata, save_weights
 from s3pot.images import ImageError, encode_jpeg, write_png
 from s3pot.parsing.classes import face_mask
 from s3pot.segmenter import OcclusionSegmenter, SegmentationResult
 from tests.faces import draw_face
-from tests.stand_ins import DrawnFaceParser, drawn_prefix, small_reweighter, textured_face, write_reweighter
+from tests.stand_ins import (
+    DrawnFaceParser,
+    astronaut_aligner,
+    drawn_prefix,
+    small_reweighter,
+    textured_face,
+    write_reweighter,
+)
 
 
 @pytest.fixture(scope="module")
 def segmenter() -> OcclusionSegmenter:
     """Aligns photographs, always sees the drawn face, and has a head that does something."""
-    return OcclusionSegmenter(drawn_prefix(), small_reweighter(trained_looking=True), ChainConfig())
+    return OcclusionSegmenter(drawn_prefix(), small_reweighter(trained_looking=True), astronaut_aligner())
 
 
 @pytest.fixture(scope="module")
 def aligned_segmenter() -> OcclusionSegmenter:
-    return OcclusionSegmenter(drawn_prefix(), None, ChainConfig(alignment="none"))
+    return OcclusionSegmenter(drawn_prefix(), None, FaceAligner("none"))
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +51,7 @@ class TestPhotograph:
         assert 0 <= found.score <= 1
 
     def test_the_face_mask_is_the_parsed_face_at_its_place(self, found: SegmentationResult) -> None:
-        face = align_face(astronaut(), "detect", 256)
+        face = astronaut_aligner().align(astronaut(), 256)
         assert face is not None
         rows, cols = np.nonzero(face_mask(draw_face(256)[1]))
         expected = face.to_original @ [cols.mean(), rows.mean(), 1.0]
@@ -99,9 +107,9 @@ class TestAlignedPicture:
 
         prefix = drawn_prefix()
         prefix.parser = SkinEverywhere()
-        aligned = OcclusionSegmenter(prefix, None, ChainConfig(alignment="none"))
+        aligned = OcclusionSegmenter(prefix, None, FaceAligner("none"))
         assert aligned.predict(textured_face(size=512)[0][:, :400].copy()).face_mask.all()
-        found = OcclusionSegmenter(prefix, None, ChainConfig()).predict(astronaut())
+        found = OcclusionSegmenter(prefix, None, astronaut_aligner()).predict(astronaut())
         assert 0.05 < found.face_mask.mean() < 0.15  # the crop, and not the rest of the photograph
 
 
@@ -124,12 +132,47 @@ class TestNothingFound:
 
         prefix = drawn_prefix()
         prefix.generator.forward = Copying().forward
-        result = OcclusionSegmenter(prefix, None, ChainConfig()).predict(astronaut())
+        result = OcclusionSegmenter(prefix, None, astronaut_aligner()).predict(astronaut())
         assert result.status == "no_occlusion_prompts"
         assert result.score == 0.0
         assert not result.occlusion.any()
         assert result.face_mask.any()
         assert result.aligned is not None
+
+
+class TestAbstention:
+    def test_below_the_threshold_nothing_is_marked_and_that_is_said(
+        self, segmenter: OcclusionSegmenter, found: SegmentationResult
+    ) -> None:
+        assert found.occlusion.any()
+        assert not found.abstained
+        silent = OcclusionSegmenter(
+            segmenter.prefix,
+            segmenter.reweighter,
+            segmenter.aligner,
+            abstain_below=math.nextafter(found.score, 1.0),
+        ).predict(astronaut())
+        assert silent.abstained
+        assert not silent.occlusion.any()
+        assert silent.score == found.score
+        np.testing.assert_array_equal(silent.probability, found.probability)
+
+    def test_at_the_threshold_it_is_marked(self, segmenter: OcclusionSegmenter, found: SegmentationResult) -> None:
+        speaking = OcclusionSegmenter(
+            segmenter.prefix, segmenter.reweighter, segmenter.aligner, abstain_below=found.score
+        ).predict(astronaut())
+        assert not speaking.abstained
+        np.testing.assert_array_equal(speaking.occlusion, found.occlusion)
+
+    def test_the_threshold_comes_with_the_head(self, random_weights: Path, tmp_path: Path) -> None:
+        head = write_reweighter(small_reweighter(128), tmp_path / "head.safetensors")
+        assert OcclusionSegmenter.load(head=head).abstain_below == -np.inf
+        save_weights(load_reweighter(head), head, read_metadata(head) | {ABSTAIN_BELOW: "0.0625"}, half=False)
+        assert OcclusionSegmenter.load(head=head).abstain_below == 0.0625
+        assert OcclusionSegmenter.load(head=head, abstain=False).abstain_below == -np.inf
+        save_weights(load_reweighter(head), head, read_metadata(head) | {ABSTAIN_BELOW: "low"}, half=False)
+        with pytest.raises(WeightsError, match=r"head\.safetensors: its abstain_below is no number: 'low'"):
+            OcclusionSegmenter.load(head=head)
 
 
 class TestErrors:
@@ -152,7 +195,11 @@ class TestErrors:
 
 class TestLoad:
     def test_without_arguments_the_embedded_models(self, random_weights: Path) -> None:
-        result = OcclusionSegmenter.load().predict(astronaut())
+        locator = OcclusionSegmenter.load().aligner.locator
+        assert locator is not None
+        for name, tensor in load_locator(random_weights / "face_locator.safetensors").state_dict().items():
+            assert torch.equal(locator.state_dict()[name], tensor)
+        result = OcclusionSegmenter.load(ChainConfig(alignment="none")).predict(astronaut())
         assert result.status in ("ok", "no_face_prompts", "no_occlusion_prompts", "no_face")
         assert result.occlusion.shape == (512, 512)
         assert result.similarity is not None
@@ -171,7 +218,9 @@ class TestLoad:
         with pytest.raises(WeightsError, match=r"head\.safetensors: made for prompts of width 256.*nano have 128"):
             OcclusionSegmenter.load(head=path)
 
-    @pytest.mark.parametrize("missing", ["face_parser", "reference_generator", "nano_sam", "reweighter"])
+    @pytest.mark.parametrize(
+        "missing", ["face_locator", "face_parser", "reference_generator", "nano_sam", "reweighter"]
+    )
     def test_missing_weights_name_the_file_and_the_remedy(
         self, random_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: str
     ) -> None:

@@ -12,7 +12,8 @@ import torch
 from jaxtyping import UInt8
 from skimage import data
 
-from s3pot.alignment import align_face
+from s3pot.alignment import crop_face
+from s3pot.cascade import find_with_cascade
 from s3pot.composite.compositor import compose, unoccluded
 from s3pot.composite.drawn import drawn_cutouts
 from s3pot.composite.rendering import NamedComposite
@@ -30,9 +31,11 @@ def astronaut_crops(number: int) -> list[UInt8[np.ndarray, "s s 3"]]:
     Raises:
         ValueError: if no face is found in the photograph.
     """
-    face = align_face(data.astronaut(), "detect", PARSER_SIZE)
-    if face is None:
+    photograph = data.astronaut()
+    located = find_with_cascade(photograph)
+    if located is None:
         raise ValueError("no face was found in scikit-image's astronaut photograph: is scikit-image intact?")
+    face = crop_face(photograph, located, PARSER_SIZE)
     crops = []
     for index in range(number):
         rng = generator(0, "astronaut/crop", str(index))

@@ -9,6 +9,17 @@ from s3pot.composite.harvest import natural_segments, worn_hats
 from s3pot.pretrain.faces import FaceBank, list_faces, load_faces
 from s3pot.pretrain.sam_training import NaturalBank, load_natural
 
+# First code points of emoji that are drawn hands or arms: they go with the hands.
+_HAND_EMOJI = frozenset(
+    [
+        *(0x261D, 0x1F485, 0x1F4AA, 0x1F590, 0x1F595, 0x1F596, 0x1F64C, 0x1F64F, 0x1F90C, 0x1F90F, 0x1F932, 0x1F933),
+        *range(0x270A, 0x270E),
+        *range(0x1F446, 0x1F451),
+        *range(0x1F918, 0x1F920),
+        *range(0x1FAF0, 0x1FAF9),
+    ]
+)
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Material:
@@ -37,7 +48,8 @@ def load_material(
     Args:
         data: folder with celebamask/train, occluders/train and natural/train.
         excluded: ids of faces that are no clean bases.
-        leave_out: kinds of cut-outs to do without (leave-one-kind-out, design 6 e).
+        leave_out: kinds of cut-outs to do without (leave-one-kind-out, design 6 e); emoji of hands go with the hands.
+            Segments of natural photographs stay, and now and then one is a person.
         limit: at most about this many faces and cut-outs of each origin, to try things out.
 
     Raises:
@@ -56,11 +68,21 @@ def load_material(
         raise ValueError(f"cannot leave out {', '.join(sorted(unknown))}: the kinds there are {kinds}")
     return Material(
         faces=load_faces(root, list_faces(root, "prefix", excluded)[:limit]),
-        cutouts=[cutout for cutout in cutouts if cutout.kind not in leave_out],
+        cutouts=[
+            cutout
+            for cutout in cutouts
+            if cutout.kind not in leave_out and not ("hands" in leave_out and is_hand_emoji(cutout))
+        ],
         natural=natural,
         data=data,
         excluded=frozenset(excluded),
     )
+
+
+def is_hand_emoji(cutout: Cutout) -> bool:
+    """Tell whether a cut-out is an emoji of a hand or an arm, by the code point that names its file."""
+    code = cutout.id.split("/")[1].split("-")[0].lower()
+    return cutout.kind == "emoji" and set(code) <= set("0123456789abcdef") and int(code, 16) in _HAND_EMOJI
 
 
 def read_excluded(path: Path) -> frozenset[str]:

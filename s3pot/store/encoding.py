@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from s3pot.alignment import AlignedFace, AlignmentMode, align_face
+from s3pot.alignment import AlignedFace, FaceAligner
 from s3pot.images import ImageError, decode_image, encode_jpeg, encode_png
 from s3pot.prefix import FrozenPrefix, PrefixResult
 from s3pot.store.manifest import CARRIED
@@ -23,7 +23,7 @@ def encode_images(
     prefix: FrozenPrefix,
     items: Sequence[Mapping[str, Any]],
     store: Path,
-    alignment: AlignmentMode,
+    aligner: FaceAligner,
     *,
     keep_reference_tokens: bool = False,
 ) -> list[dict[str, Any]]:
@@ -33,7 +33,7 @@ def encode_images(
         prefix: the frozen prefix.
         items: rows of an input manifest: `id`, `path` and whatever of `CARRIED` is known.
         store: folder of the store.
-        alignment: how faces are cropped.
+        aligner: crops the face of an image.
         keep_reference_tokens: store reference tokens too (doubles the size; for ablations of selectors).
 
     Returns:
@@ -41,7 +41,7 @@ def encode_images(
     """
     started = time.monotonic()
     rows = [_base_row(item) for item in items]
-    aligned = [_read_aligned(row, alignment, prefix.size) for row in rows]
+    aligned = [_read_aligned(row, aligner, prefix.size) for row in rows]
     found = [place for place, face in enumerate(aligned) if face is not None]
     faces = [face for face in aligned if face is not None]
     if faces:
@@ -66,7 +66,7 @@ def _text(value: Any) -> str | None:
     return None if value is None or value != value else str(value)
 
 
-def _read_aligned(row: dict[str, Any], alignment: AlignmentMode, size: int) -> AlignedFace | None:
+def _read_aligned(row: dict[str, Any], aligner: FaceAligner, size: int) -> AlignedFace | None:
     try:
         data = Path(row["path"]).read_bytes()
         image = decode_image(data, row["path"])
@@ -78,7 +78,7 @@ def _read_aligned(row: dict[str, Any], alignment: AlignmentMode, size: int) -> A
         "original_height": image.shape[0],
         "original_width": image.shape[1],
     }
-    return align_face(image, alignment, size)
+    return aligner.align(image, size)
 
 
 def _result_columns(result: PrefixResult, face: AlignedFace) -> dict[str, Any]:

@@ -17,10 +17,11 @@ import torch
 from jaxtyping import Float, Float32, UInt8
 from torch import Tensor
 
-from s3pot.chain import ChainConfig, chain_identity
+from s3pot.chain import ChainConfig, chain_identity, load_sam
 from s3pot.config import parse, to_mapping
 from s3pot.head.records import PromptRecord
 from s3pot.images import decode_image, decode_png
+from s3pot.sam.promptable import PromptableSam
 from s3pot.store.manifest import SCHEMA_VERSION, append_part, read_manifest
 from s3pot.store.shards import read_row
 
@@ -80,7 +81,8 @@ class PromptStore:
         if self.description["identity"] != chain_identity(chain):
             raise StoreError(
                 f"{self.root}: made by another configuration or other weights "
-                f"(identity {self.description['identity']}, now {chain_identity(chain)}): use a new folder"
+                f"(identity {self.description['identity']}, now {chain_identity(chain)}): encode into a new folder, "
+                "or set S3POT_WEIGHTS to the weights it was made with"
             )
 
     @property
@@ -88,6 +90,16 @@ class PromptStore:
         """Configuration of the chain that made the store, on whatever device is there."""
         stored = parse(ChainConfig, self.description["chain"], where=str(self.root / "store.json"))
         return replace(stored, device="auto")  # a store made on a GPU machine must open on one without
+
+    def load_sam(self, device: str = "auto") -> PromptableSam:
+        """Load the SAM whose tokens are stored here, frozen.
+
+        Raises:
+            StoreError: if weights are installed that did not make this store: they could not read its tokens.
+            WeightsError: if weights are missing or do not fit.
+        """
+        self.check_made_by(self.chain)
+        return load_sam(replace(self.chain, device=device))
 
     def append(self, rows: list[dict[str, Any]]) -> None:
         """Add manifest rows (of shards that are already written)."""

@@ -5,11 +5,27 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from typer.testing import CliRunner
+from skimage.data import astronaut
+from typer.testing import CliRunner, Result
 
 from ray_jobs import pretrain
+from ray_jobs.ladder import LadderConfig, ladder
+from s3pot.baselines.supervised import SupervisedSegmenter
+from s3pot.chain import ChainConfig, chain_identity
+from s3pot.composite import Cutout
 from s3pot.data.folds import fold_of_face
-from s3pot.embedded import load_generator, load_nano_sam, load_parser
+from s3pot.embedded import (
+    WeightsError,
+    load_generator,
+    load_landmark_detector,
+    load_locator,
+    load_nano_sam,
+    load_parser,
+    load_weights,
+    read_metadata,
+)
+from s3pot.pretrain.loop import Phase, PretrainConfig
+from s3pot.pretrain.parser_training import ParserBatches
 from tests.faces import draw_face
 from tests.ray_jobs.test_data import SKIN_TO_CELEBAMASK
 
@@ -37,17 +53,23 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     halves[:, 80:] = 1
     Image.fromarray(np.dstack([halves * 200] * 3)).save(root / "natural/train/images/one.jpg")
     Image.fromarray(halves).save(root / "natural/train/segments/one_0.png")
+    (root / "portraits").mkdir()
+    Image.fromarray(astronaut()).save(root / "portraits" / "anybody.jpg")
     (root / "exclude.txt").write_text("# none\n")
     return root
 
 
 def _run(data: Path, out: Path, model: str) -> None:
-    arguments = [model, "--data", str(data), "--out", str(out), "--runs", str(out), "--smoke"]
-    app = pretrain.typer.Typer()
-    app.command()(pretrain.main)
-    result = CliRunner().invoke(app, [*arguments, "--exclude", str(data / "exclude.txt")])
+    result = _invoke(data, out, model, "--out", str(out))
     if result.exception is not None:
         raise result.exception
+
+
+def _invoke(data: Path, runs: Path, model: str, *options: str) -> Result:
+    app = pretrain.typer.Typer()
+    app.command()(pretrain.main)
+    arguments = [model, "--data", str(data), "--runs", str(runs), "--exclude", str(data / "exclude.txt"), "--smoke"]
+    return CliRunner().invoke(app, [*arguments, *options])
 
 
 def test_all_three_models_are_trained_and_load(data: Path, tmp_path: Path) -> None:
@@ -58,3 +80,85 @@ def test_all_three_models_are_trained_and_load(data: Path, tmp_path: Path) -> No
     load_nano_sam(tmp_path / "nano_sam.safetensors")
     load_generator(tmp_path / "reference_generator.safetensors")
     assert (tmp_path / "mlflow.db").is_file()
+
+
+def test_the_landmark_detector_and_the_baseline_are_trained_and_load(data: Path, tmp_path: Path) -> None:
+    for model in ("landmarks", "supervised"):
+        _run(data, tmp_path, model)
+    load_landmark_detector(tmp_path / "face_landmarks.safetensors")
+    load_weights(SupervisedSegmenter(), tmp_path / "supervised_segmenter.safetensors")
+    written = read_metadata(tmp_path / "face_landmarks.safetensors")
+    assert written == {"model": "landmarks", "steps": "3", "fold": "prefix", "left_out": "none", "scale": "1"}
+
+
+def test_the_locator_is_trained_and_loads(data: Path, tmp_path: Path) -> None:
+    _run(data, tmp_path, "locator")
+    load_locator(tmp_path / "face_locator.safetensors")
+
+
+def test_a_kind_that_is_left_out_is_never_drawn(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[set[str]] = []
+
+    def spy(faces: object, cutouts: list[Cutout]) -> ParserBatches:
+        seen.append({cutout.kind for cutout in cutouts})
+        return ParserBatches(faces, cutouts)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(pretrain, "ParserBatches", spy)
+    for options in ((), ("--leave-out", "objects")):
+        assert _invoke(data, tmp_path, "parser", *options).exit_code == 0
+    assert seen[0] - seen[1] == {"objects"}
+    assert seen[1] == seen[0] - {"objects"}
+
+
+def test_a_variant_keeps_to_its_own_folders_and_says_what_it_is(data: Path, tmp_path: Path) -> None:
+    result = _invoke(data, tmp_path, "parser", "--leave-out", "objects", "--scale", "0.5")
+    assert result.exit_code == 0, result.output
+    name = "-without-objects-scale-0.5"
+    written = read_metadata(tmp_path / f"weights{name}" / "face_parser.safetensors")
+    assert (written["left_out"], written["scale"]) == ("objects", "0.5")
+    assert (tmp_path / f"pretrain{name}" / "parser-smoke" / "checkpoint.pt").is_file()
+    assert not (tmp_path / "weights").exists()
+    assert not (tmp_path / "pretrain").exists()
+
+
+def test_a_variant_is_used_through_the_variable(
+    data: Path, tmp_path: Path, astronaut_manifest: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for model in ("parser", "nano_sam", "generator"):
+        assert _invoke(data, tmp_path, model, "--leave-out", "objects").exit_code == 0
+    shipped = chain_identity(ChainConfig(alignment="none"))
+    monkeypatch.setenv("S3POT_WEIGHTS", str(tmp_path / "weights-without-objects"))
+    assert chain_identity(ChainConfig(alignment="none")) != shipped, "stores of the two are not mixed"
+    means = ladder(LadderConfig(manifest=astronaut_manifest, head="none", limit=2, runs=tmp_path))
+    assert set(means["head"]) == {"none"}
+    # A variant has no head of its own: falling back to the shipped one would mix what saw the kind with what did not.
+    with pytest.raises(WeightsError, match=r"weights-without-objects.*reweighter"):
+        ladder(LadderConfig(manifest=astronaut_manifest, limit=2, runs=tmp_path))
+
+
+def test_names_of_variants() -> None:
+    assert pretrain.variant_name([], 1.0) == ""
+    assert pretrain.variant_name(["hands"], 1.0) == "-without-hands"
+    assert pretrain.variant_name([], 0.3) == "-scale-0.3"
+    assert pretrain.variant_name(["hands", "sunglasses"], 0.25) == "-without-hands-without-sunglasses-scale-0.25"
+
+
+def test_a_misspelt_kind_is_refused_before_anything_is_trained(data: Path, tmp_path: Path) -> None:
+    result = _invoke(data, tmp_path, "parser", "--leave-out", "object")
+    assert result.exit_code == 2
+    assert "objects" in result.output
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_scaled_shortens_every_phase_and_nothing_else() -> None:
+    phases = (
+        Phase(size=128, steps=1000, batch=16),
+        Phase(size=256, steps=5, batch=12),
+        Phase(size=256, steps=1, batch=2),
+    )
+    config = PretrainConfig(phases=phases, learning_rate=2e-3, decay_share=0.3)
+    shorter = pretrain.scaled(config, 0.3)
+    assert [phase.steps for phase in shorter.phases] == [300, 2, 1]
+    assert [(phase.size, phase.batch) for phase in shorter.phases] == [(128, 16), (256, 12), (256, 2)]
+    assert (shorter.learning_rate, shorter.decay_share) == (2e-3, 0.3)
+    assert pretrain.scaled(config, 1.0) == config

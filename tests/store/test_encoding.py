@@ -8,6 +8,7 @@ import pytest
 import torch
 from skimage.data import astronaut
 
+from s3pot.alignment import FaceAligner
 from s3pot.images import decode_image, encode_jpeg, write_png
 from s3pot.parsing.classes import CLASSES
 from s3pot.prefix import FrozenPrefix
@@ -15,7 +16,9 @@ from s3pot.store.encoding import encode_images
 from s3pot.store.manifest import SCHEMA, append_part, read_manifest
 from s3pot.store.prompt_store import stored_parsing, stored_reference, stored_similarity
 from s3pot.store.shards import read_row
-from tests.stand_ins import DrawnFaceParser, drawn_prefix, textured_face
+from tests.stand_ins import DrawnFaceParser, astronaut_aligner, drawn_prefix, textured_face
+
+AS_IT_IS = FaceAligner("none")
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +41,7 @@ def as_row(values: dict[str, Any]) -> Any:
 
 
 def test_what_the_prefix_finds_is_stored(prefix: FrozenPrefix, items: list[dict[str, Any]], tmp_path: Path) -> None:
-    rows = encode_images(prefix, [items[0], items[2]], tmp_path / "store", "none")
+    rows = encode_images(prefix, [items[0], items[2]], tmp_path / "store", AS_IT_IS)
     results = prefix.run([textured_face(number)[0] for number in range(2)], ["0", "1"])
     for number, (row, result) in enumerate(zip(rows, results, strict=True)):
         assert (row["id"], row["status"], row["error"], row["row"]) == (str(number), "ok", None, number)
@@ -60,7 +63,7 @@ def test_what_the_prefix_finds_is_stored(prefix: FrozenPrefix, items: list[dict[
 
 def test_rows_fit_the_manifest(prefix: FrozenPrefix, items: list[dict[str, Any]], tmp_path: Path) -> None:
     items = [item | {"kind": "hands", "truth_path": "truth.png", "not_a_column": 3} for item in items]
-    rows = encode_images(prefix, items, tmp_path / "store", "none")
+    rows = encode_images(prefix, items, tmp_path / "store", AS_IT_IS)
     assert all(set(row) <= set(SCHEMA.names) for row in rows)
     append_part(tmp_path / "manifest", rows)
     frame = read_manifest(tmp_path / "manifest")
@@ -75,25 +78,25 @@ class TestBadImages:
         self, prefix: FrozenPrefix, items: list[dict[str, Any]], tmp_path: Path
     ) -> None:
         missing = {"id": "missing", "path": str(tmp_path / "missing.png")}
-        rows = encode_images(prefix, [*items, missing], tmp_path / "store", "none")
+        rows = encode_images(prefix, [*items, missing], tmp_path / "store", AS_IT_IS)
         assert [row["id"] for row in rows] == ["0", "broken", "1", "missing"]
         assert [row["status"] for row in rows] == ["ok", "failed", "ok", "failed"]
         assert "broken.png" in rows[1]["error"]
         assert "missing.png" in rows[3]["error"]
         assert "shard" not in rows[1]
-        fine = encode_images(prefix, [items[0], items[2]], tmp_path / "fine", "none")
+        fine = encode_images(prefix, [items[0], items[2]], tmp_path / "fine", AS_IT_IS)
         for row, expected in ((rows[0], fine[0]), (rows[2], fine[1])):
             assert row["occlusion_prompts"] == expected["occlusion_prompts"]
             assert row["shard"] == expected["shard"]
             assert row["row"] == expected["row"]
 
     def test_alone_write_no_shard(self, prefix: FrozenPrefix, items: list[dict[str, Any]], tmp_path: Path) -> None:
-        [row] = encode_images(prefix, [items[1]], tmp_path / "store", "none")
+        [row] = encode_images(prefix, [items[1]], tmp_path / "store", AS_IT_IS)
         assert row["status"] == "failed"
         assert not (tmp_path / "store").exists()
 
     def test_of_nothing_nothing_is_made(self, prefix: FrozenPrefix, tmp_path: Path) -> None:
-        assert encode_images(prefix, [], tmp_path / "store", "none") == []
+        assert encode_images(prefix, [], tmp_path / "store", AS_IT_IS) == []
 
 
 class TestFacelessImages:
@@ -101,12 +104,12 @@ class TestFacelessImages:
         write_png(tmp_path / "wall.png", np.full((300, 200, 3), 90, np.uint8))
         (tmp_path / "astronaut.jpg").write_bytes(encode_jpeg(astronaut()))
         items = [{"id": name, "path": str(tmp_path / name)} for name in ("wall.png", "astronaut.jpg")]
-        wall, face = encode_images(prefix, items, tmp_path / "store", "detect")
+        wall, face = encode_images(prefix, items, tmp_path / "store", astronaut_aligner())
         assert (wall["status"], wall["error"]) == ("no_face", None)
         assert (wall["original_height"], wall["original_width"]) == (300, 200)
         assert "shard" not in wall
         assert (face["status"], face["row"]) == ("ok", 0)
-        assert face["to_original"][0] == pytest.approx(0.61, abs=0.1)
+        assert face["to_original"] == pytest.approx([152 / 256, 0, 147.8, 0, 152 / 256, 32.8], abs=0.1)
 
     def test_a_parser_that_sees_no_face(self, items: list[dict[str, Any]], tmp_path: Path) -> None:
         class Blind(DrawnFaceParser):
@@ -117,7 +120,7 @@ class TestFacelessImages:
 
         prefix = drawn_prefix()
         prefix.parser = Blind()
-        [row] = encode_images(prefix, items[:1], tmp_path / "store", "none")
+        [row] = encode_images(prefix, items[:1], tmp_path / "store", AS_IT_IS)
         assert row["status"] == "no_face"
         assert row["occlusion_prompts"] == row["face_prompts"] == []
         assert row["initial_prompt"] is None
@@ -127,10 +130,10 @@ class TestFacelessImages:
 def test_reference_tokens_are_kept_when_asked_for(
     prefix: FrozenPrefix, items: list[dict[str, Any]], tmp_path: Path
 ) -> None:
-    [row] = encode_images(prefix, items[:1], tmp_path / "lean", "none")
+    [row] = encode_images(prefix, items[:1], tmp_path / "lean", AS_IT_IS)
     with pytest.raises(KeyError, match="keep_reference_tokens"):
         read_row(tmp_path / "lean" / "shards" / row["shard"], "reference_tokens", 0)
-    [row] = encode_images(prefix, items[:1], tmp_path / "full", "none", keep_reference_tokens=True)
+    [row] = encode_images(prefix, items[:1], tmp_path / "full", AS_IT_IS, keep_reference_tokens=True)
     [result] = prefix.run([textured_face(0)[0]], ["0"])
     kept = read_row(tmp_path / "full" / "shards" / row["shard"], "reference_tokens", 0)
     assert torch.equal(kept, result.reference_tokens.half())
@@ -140,5 +143,5 @@ def test_missing_values_of_a_data_frame_are_absent(
     prefix: FrozenPrefix, items: list[dict[str, Any]], tmp_path: Path
 ) -> None:
     item = items[1] | {"kind": float("nan"), "face_id": None, "cutout_id": 7}
-    [row] = encode_images(prefix, [item], tmp_path / "store", "none")
+    [row] = encode_images(prefix, [item], tmp_path / "store", AS_IT_IS)
     assert (row["kind"], row["face_id"], row["cutout_id"]) == (None, None, "7")

@@ -8,8 +8,10 @@ import pytest
 import torch
 
 from s3pot.chain import ChainConfig
+from s3pot.embedded import load_nano_sam, save_weights
 from s3pot.images import encode_jpeg, encode_png
 from s3pot.prefix import PrefixConfig
+from s3pot.sam.sizes import build_sam
 from s3pot.store import PromptStore, StoreError
 from s3pot.store.prompt_store import stored_parsing, stored_reference, stored_similarity, stored_transform
 from s3pot.store.shards import write_shard
@@ -47,6 +49,20 @@ def add(store: PromptStore, *names: str, status: str = "ok", **values: Any) -> N
 
 
 class TestIdentity:
+    def test_its_sam_is_loaded_and_that_of_other_weights_refused(
+        self, root: Path, random_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        store = PromptStore.create(root, CHAIN)
+        expected = load_nano_sam().state_dict()
+        for name, tensor in store.load_sam("cpu").state_dict().items():
+            assert torch.equal(tensor, expected[name])
+        for file in random_weights.iterdir():
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+        save_weights(build_sam("nano", seed=1), tmp_path / "nano_sam.safetensors", {"model": "nano_sam"})
+        monkeypatch.setenv("S3POT_WEIGHTS", str(tmp_path))
+        with pytest.raises(StoreError, match=r"other weights.*or set S3POT_WEIGHTS"):
+            store.load_sam("cpu")
+
     def test_a_new_store_is_opened_again(self, root: Path) -> None:
         store = PromptStore.create(root, CHAIN)
         add(store, "a")
@@ -66,7 +82,7 @@ class TestIdentity:
     )
     def test_another_configuration_is_refused(self, root: Path, other: ChainConfig) -> None:
         PromptStore.create(root, CHAIN)
-        with pytest.raises(StoreError, match=r"another configuration or other weights.*use a new folder"):
+        with pytest.raises(StoreError, match=r"another configuration or other weights.*encode into a new folder"):
             PromptStore.create(root, other)
         with pytest.raises(StoreError, match=str(root)):
             PromptStore(root).check_made_by(other)
