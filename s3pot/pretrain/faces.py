@@ -87,7 +87,8 @@ def load_unlabelled_faces(root: Path, parser: FaceParser, exclude: Collection[st
     images = np.stack(
         [cv2.resize(read_image(path), (PARSER_SIZE, PARSER_SIZE), interpolation=cv2.INTER_AREA) for path in paths]
     )
-    parsings = [parse_faces(parser, pictures(images[row : row + 16])).numpy() for row in range(0, len(images), 16)]
+    batches = [pictures(list(images[row : row + 16])) for row in range(0, len(images), 16)]
+    parsings = [parse_faces(parser, batch).numpy() for batch in batches]
     return FaceBank(ids=tuple(path.stem for path in paths), images=images, parsings=np.concatenate(parsings))
 
 
@@ -100,7 +101,7 @@ def join_faces(first: FaceBank, second: FaceBank) -> FaceBank:
     )
 
 
-def pictures(images: Sequence[np.ndarray] | np.ndarray) -> Float[Tensor, "b 3 h w"]:
+def pictures(images: Sequence[np.ndarray]) -> Float[Tensor, "b 3 h w"]:
     """Stack (H, W, 3) uint8 pictures into (B, 3, H, W) float32 in [0, 1]."""
     return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255.0
 

@@ -133,7 +133,7 @@ def test_unlabelled_faces_carry_what_the_parser_says(tmp_path: Path) -> None:
     bank = load_unlabelled_faces(tmp_path, parser, exclude={"3"})
     assert bank.ids == ("1", "2")
     assert bank.images.shape == (2, 256, 256, 3)
-    alone = parse_faces(parser, pictures(bank.images[1:]))[0].numpy()
+    alone = parse_faces(parser, pictures(list(bank.images[1:])))[0].numpy()
     assert (bank.parsings[1] == alone).mean() > 0.999, "batches may differ in the last bit"
     with pytest.raises(FileNotFoundError, match=r"no usable faces in .*\.jpg"):
         load_unlabelled_faces(tmp_path, parser, exclude={"1", "2", "3"})
