@@ -32,6 +32,7 @@ CROSS_CUTTING = {
     "tests/test_layers.py",
     "tests/test_packaging.py",
     "tests/test_experiments.py",
+    "tests/test_floors.py",
     "tests/ray_jobs/test_job_submit.py",
 }
 # Folders of tests whose path starts at the root of the repository; all others are tests of s3pot/.
