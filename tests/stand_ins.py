@@ -4,11 +4,12 @@ import json
 import math
 from dataclasses import asdict
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
 from segment_anything.modeling import MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from s3pot.alignment import FaceAligner
@@ -24,6 +25,8 @@ from s3pot.sam.promptable import PromptableSam
 from s3pot.sam.sizes import build_sam
 from s3pot.seeding import torch_generator
 from tests.faces import draw_face
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 def tiny_stock_sam(seed: int = 0) -> Sam:
@@ -120,6 +123,20 @@ def random_record(name: str, occlusion: int, face: int, sam: PromptableSam | Non
         occlusion_prompts=order[:occlusion].sort().values,
         face_prompts=order[occlusion : occlusion + face].sort().values,
     )
+
+
+def answering(network: type[Network], logits: Tensor) -> Network:
+    """A network of this class that answers with these logits, its only parameter, whatever it is shown."""
+
+    class Fixed(network):  # type: ignore[misc, valid-type]
+        def __init__(self) -> None:
+            nn.Module.__init__(self)
+            self.logits = nn.Parameter(logits)
+
+        def forward(self, image: Tensor) -> Tensor:
+            return self.logits
+
+    return Fixed()
 
 
 def write_reweighter(reweighter: PromptReweighter, path: Path) -> Path:

@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
 
 from s3pot.pretrain import landmark_training
 from s3pot.pretrain.faces import FaceBank, pictures
@@ -20,20 +19,10 @@ from s3pot.pretrain.landmark_training import (
 from s3pot.pretrain.loop import Phase, PretrainConfig, pretrain
 from s3pot.reference.landmarks import LANDMARKS, LandmarkDetector, peak_positions, read_landmarks
 from tests.faces import draw_face, draw_faces
+from tests.stand_ins import answering
 
 SMALL = Phase(size=128, steps=1, batch=3)
 NOWHERE = np.full((len(LANDMARKS), 2), np.nan)
-
-
-class Fixed(LandmarkDetector):
-    """A detector whose logits are given."""
-
-    def __init__(self, logits: Tensor) -> None:
-        nn.Module.__init__(self)
-        self.logits = nn.Parameter(logits)
-
-    def forward(self, image: Tensor) -> Tensor:
-        return self.logits
 
 
 @pytest.fixture(scope="module")
@@ -130,11 +119,13 @@ def test_the_loss_by_hand() -> None:
     heat = torch.zeros(1, len(LANDMARKS), 2, 2)
     heat[0, 3, 0, 0] = 1.0
     batch = {"image": torch.zeros(1, 3, 8, 8), "heat": heat}
-    terms = landmark_loss(Fixed(torch.zeros(1, len(LANDMARKS), 2, 2)), batch)
+    terms = landmark_loss(answering(LandmarkDetector, torch.zeros(1, len(LANDMARKS), 2, 2)), batch)
     assert terms["loss"].item() == pytest.approx(4 * np.log(2))
     assert terms["peak"].item() == pytest.approx(0.5)
     assert [name for name, term in terms.items() if term.requires_grad] == ["loss"]
-    empty = landmark_loss(Fixed(torch.zeros(1, len(LANDMARKS), 2, 2)), batch | {"heat": torch.zeros_like(heat)})
+    empty = landmark_loss(
+        answering(LandmarkDetector, torch.zeros(1, len(LANDMARKS), 2, 2)), batch | {"heat": torch.zeros_like(heat)}
+    )
     assert empty["peak"].item() == 0.0
 
 
@@ -144,7 +135,7 @@ def test_the_loss_is_proper() -> None:
     targets = torch.tensor([1.0, 1.0, 1.0, 0.0])
     for _ in range(300):
         batch = {"image": torch.zeros(4, 3, 4, 4), "heat": targets[:, None, None, None].expand(4, len(LANDMARKS), 1, 1)}
-        fixed = Fixed(torch.zeros(1))
+        fixed = answering(LandmarkDetector, torch.zeros(1))
         fixed.logits = torch.nn.Parameter(answer.detach().expand(4, len(LANDMARKS), 1, 1).clone())
         landmark_loss(fixed, batch)["loss"].backward()
         assert fixed.logits.grad is not None

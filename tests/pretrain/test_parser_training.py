@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from s3pot.parsing.classes import CLASSES
 from s3pot.parsing.network import FaceParser
@@ -13,19 +13,9 @@ from s3pot.pretrain.loop import Phase, PretrainConfig, pretrain
 from s3pot.pretrain.parser_training import PARSER_SCHEDULE, ParserBatches, draw_batch, labels, parser_loss
 from s3pot.pretrain.samples import draw_sample
 from tests.faces import draw_face, draw_faces, make_cutouts
+from tests.stand_ins import answering
 
 SMALL = Phase(size=64, steps=1, batch=3)
-
-
-class Fixed(FaceParser):
-    """A parser whose logits are given."""
-
-    def __init__(self, logits: Tensor) -> None:
-        nn.Module.__init__(self)
-        self.logits = nn.Parameter(logits)
-
-    def forward(self, image: Tensor) -> Tensor:
-        return self.logits
 
 
 @pytest.fixture(scope="module")
@@ -85,14 +75,16 @@ def test_pictures_and_labels_by_hand() -> None:
 def test_the_loss_of_a_perfect_parser_is_zero() -> None:
     target = torch.from_numpy(draw_face(32)[1].astype(np.int64))[None]
     logits = 30.0 * nn.functional.one_hot(target, 12).permute(0, 3, 1, 2).float()
-    terms = parser_loss(Fixed(logits), {"image": torch.zeros(1, 3, 32, 32), "parsing": target})
+    terms = parser_loss(answering(FaceParser, logits), {"image": torch.zeros(1, 3, 32, 32), "parsing": target})
     assert terms["loss"].item() == pytest.approx(0.0, abs=1e-4)
 
 
 def test_the_loss_by_hand() -> None:
     # Two pixels, background and lip, and a parser that holds all twelve classes for equally likely.
     target = torch.tensor([[[0, CLASSES.index("lip")]]])
-    terms = parser_loss(Fixed(torch.zeros(1, 12, 1, 2)), {"image": torch.zeros(1, 3, 1, 2), "parsing": target})
+    terms = parser_loss(
+        answering(FaceParser, torch.zeros(1, 12, 1, 2)), {"image": torch.zeros(1, 3, 1, 2), "parsing": target}
+    )
     assert terms["cross_entropy"].item() == pytest.approx(np.log(12))
     # Each of the two classes: overlap 1/12, predicted mass 2/12, true mass 1, both smoothed by 1.
     dice = 1 - (2 / 12 + 1) / (2 / 12 + 1 + 1)
@@ -104,7 +96,7 @@ def test_classes_that_are_not_there_do_not_count_in_dice() -> None:
     target = torch.zeros(1, 8, 8, dtype=torch.long)
     logits = torch.zeros(1, 12, 8, 8)
     logits[:, 0] = 30.0
-    terms = parser_loss(Fixed(logits), {"image": torch.zeros(1, 3, 8, 8), "parsing": target})
+    terms = parser_loss(answering(FaceParser, logits), {"image": torch.zeros(1, 3, 8, 8), "parsing": target})
     assert terms["dice"].item() == pytest.approx(0.0, abs=1e-6)
 
 

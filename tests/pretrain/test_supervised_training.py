@@ -4,7 +4,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
 
 from s3pot.baselines.supervised import SupervisedSegmenter
 from s3pot.pretrain.faces import pictures
@@ -13,19 +12,9 @@ from s3pot.pretrain.sam_training import SAM_SCHEDULE, NaturalBank, SamBatches
 from s3pot.pretrain.samples import draw_sample
 from s3pot.pretrain.supervised_training import SUPERVISED_SCHEDULE, SupervisedBatches, supervised_loss
 from tests.faces import draw_faces, make_cutouts
+from tests.stand_ins import answering
 
 SMALL = Phase(size=64, steps=1, batch=8)
-
-
-class Fixed(SupervisedSegmenter):
-    """A segmenter whose logits are given."""
-
-    def __init__(self, logits: Tensor) -> None:
-        nn.Module.__init__(self)
-        self.logits = nn.Parameter(logits)
-
-    def forward(self, image: Tensor) -> Tensor:
-        return self.logits
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +74,9 @@ def test_the_loss_by_hand() -> None:
     # Two pictures of two places. Undecided everywhere: entropy log 2; predicted mass 1, overlaps 1/2 and 0, so Dice is
     # 1 - 2/3 and 1 - 1/2. Logit 0 is not above 0: nothing is predicted, and only the first picture has an occluder.
     target = torch.tensor([[[1.0, 0.0]], [[0.0, 0.0]]])
-    terms = supervised_loss(Fixed(torch.zeros(2, 1, 2)), {"image": torch.zeros(2, 3, 2, 4), "target": target})
+    terms = supervised_loss(
+        answering(SupervisedSegmenter, torch.zeros(2, 1, 2)), {"image": torch.zeros(2, 3, 2, 4), "target": target}
+    )
     assert terms["cross_entropy"].item() == pytest.approx(np.log(2))
     assert terms["dice"].item() == pytest.approx((1 / 3 + 1 / 2) / 2)
     assert terms["loss"].item() == pytest.approx(np.log(2) + 5 / 12)
@@ -97,9 +88,13 @@ def test_the_iou_is_that_of_pictures_with_an_occluder() -> None:
     # First picture: two of three places right; second: a false alarm on a clean face, which has no IoU.
     target = torch.tensor([[[1.0, 1.0, 0.0]], [[0.0, 0.0, 0.0]]])
     logits = torch.tensor([[[9.0, 9.0, 9.0]], [[9.0, -9.0, -9.0]]])
-    terms = supervised_loss(Fixed(logits), {"image": torch.zeros(2, 3, 2, 6), "target": target})
+    terms = supervised_loss(
+        answering(SupervisedSegmenter, logits), {"image": torch.zeros(2, 3, 2, 6), "target": target}
+    )
     assert terms["iou"].item() == pytest.approx(2 / 3)
-    clean = supervised_loss(Fixed(logits[1:]), {"image": torch.zeros(1, 3, 2, 6), "target": target[1:]})
+    clean = supervised_loss(
+        answering(SupervisedSegmenter, logits[1:]), {"image": torch.zeros(1, 3, 2, 6), "target": target[1:]}
+    )
     assert clean["iou"].item() == 0.0
 
 
