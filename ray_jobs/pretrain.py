@@ -12,16 +12,20 @@ Models that never saw a kind of occluder go to a folder of their own; `--scale` 
     python ray_jobs/pretrain.py nano_sam --data ../shared/data --leave-out hands      (-> runs/weights-without-hands)
     S3POT_WEIGHTS=runs/weights-without-hands python ray_jobs/ladder.py manifest=runs/data/dev/manifest.parquet head=none
 
-Only the fold `prefix` of the training split is seen. A training that was stopped goes on from its last checkpoint.
+With `--measure-on runs/data/dev/manifest.parquet` (made by `s3pot data experiments/dev_composites.yaml`) the numbers of
+parser, nano_sam and generator go into their model cards. Only the fold `prefix` of the training split is seen. A
+training that was stopped goes on from its last checkpoint.
 """
 
 import logging
+import shutil
 from dataclasses import replace
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from typing import Annotated
 
+import pandas as pd
 import torch
 import typer
 from torch import nn
@@ -29,9 +33,11 @@ from torch import nn
 from ray_jobs.tracking import TrackedRun, tracked_run
 from s3pot.baselines.supervised import SupervisedSegmenter
 from s3pot.config import to_mapping
-from s3pot.embedded import load_nano_sam, load_parser, save_weights
+from s3pot.embedded import file_hash, load_generator, load_nano_sam, load_parser, save_weights, weights_folder
+from s3pot.ladder import read_ladder_images
 from s3pot.locator import FaceLocator
-from s3pot.parsing.network import FaceParser
+from s3pot.parsing.network import PARSER_SIZE, FaceParser
+from s3pot.prefix import FrozenPrefix, PrefixConfig
 from s3pot.pretrain.faces import join_faces, load_unlabelled_faces
 from s3pot.pretrain.generator_training import GENERATOR_SCHEDULE, GeneratorBatches, generator_loss
 from s3pot.pretrain.landmark_training import LANDMARK_SCHEDULE, LandmarkBatches, landmark_loss
@@ -40,12 +46,15 @@ from s3pot.pretrain.locator_training import LOCATOR_SCHEDULE, LocatorBatches, lo
 from s3pot.pretrain.loop import BatchMaker, Phase, PretrainConfig, pretrain
 from s3pot.pretrain.material import Material, load_material, read_excluded
 from s3pot.pretrain.parser_training import PARSER_SCHEDULE, ParserBatches, parser_loss
-from s3pot.pretrain.sam_training import SAM_SCHEDULE, SamBatches, sam_loss
+from s3pot.pretrain.sam_training import SAM_SCHEDULE, SamBatches, load_natural, sam_loss
 from s3pot.pretrain.supervised_training import SUPERVISED_SCHEDULE, SupervisedBatches, supervised_loss
 from s3pot.reference.generator import ReferenceGenerator
 from s3pot.reference.landmarks import LandmarkDetector
 from s3pot.sam.promptable import PromptableSam
 from s3pot.sam.sizes import build_sam
+from s3pot.scorecard import measure
+from s3pot.scorecard.card import write_measured_section
+from s3pot.scorecard.generator import mean_face
 
 _log = logging.getLogger("s3pot.pretrain")
 
@@ -69,6 +78,7 @@ _FILES = {
     EmbeddedModel.supervised: "supervised_segmenter.safetensors",
     EmbeddedModel.locator: "face_locator.safetensors",
 }
+_MEASURED = (EmbeddedModel.parser, EmbeddedModel.nano_sam, EmbeddedModel.generator)
 _PHOTOGRAPHS_OF_PEOPLE = Path("experiments/natural_with_people.txt")
 _SMOKE = (Phase(size=64, steps=2, batch=2), Phase(size=128, steps=1, batch=2))
 
@@ -88,6 +98,13 @@ def main(
         list[str] | None, typer.Option(help="Train without this kind of occluder (hands, sunglasses ...); repeatable.")
     ] = None,
     scale: Annotated[float, typer.Option(min=0.01, max=1.0, help="Share of every phase's steps that is run.")] = 1.0,
+    measure_on: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True,
+            help="Manifest of composites the weights are measured on; the numbers go into their model card.",
+        ),
+    ] = None,
     smoke: Annotated[bool, typer.Option("--smoke", help="A few tiny steps: proves the plumbing.")] = False,
 ) -> None:
     """Train one embedded model on the fold `prefix` and write its weights."""
@@ -95,6 +112,8 @@ def main(
     left_out = sorted(set(leave_out or ()))
     variant = variant_name(left_out, scale)
     out = out or runs / f"weights{variant}"
+    if measure_on is not None and model not in _MEASURED:
+        raise typer.BadParameter(f"the scorecard has no rows for {model.value}: leave --measure-on out")
     try:
         material = load_material(data, read_excluded(exclude), leave_out=left_out, limit=6 if smoke else None)
     except ValueError as error:
@@ -116,6 +135,46 @@ def main(
         save_weights(trained, path, metadata | described)
         tracked.log_artifact(path)
     _log.info("wrote %s (%.1f MB)", path, path.stat().st_size / 1e6)
+    if measure_on is not None:
+        _log.info("measured numbers: %s", write_card(model, out, measure_on, material))
+
+
+def write_card(model: EmbeddedModel, out: Path, manifest: Path, material: Material) -> Path:
+    """Measure weights as they were written and put the numbers into the model card beside them.
+
+    Args:
+        model: parser, nano_sam or generator (its prompts take the other two from `out`).
+        out: folder of weights; a card that is not there yet is copied from the installed weights.
+        manifest: composites made by `data`, at the working size.
+        material: what was trained on; gives the mean face that references are compared with.
+
+    Raises:
+        ValueError: for a model that the scorecard has no rows for.
+    """
+    images = read_ladder_images(pd.read_parquet(manifest), PARSER_SIZE)
+    natural_val = material.data / "natural" / "val"
+    measured_on = measure.Material(
+        composites=images,
+        natural=load_natural(natural_val) if natural_val.is_dir() else None,
+        mean_face=mean_face(material.faces.images),
+    )
+    files = {each: out / name for each, name in _FILES.items()}
+    match model:
+        case EmbeddedModel.parser:
+            rows = measure.measure_model("parser", measured_on, parser=load_parser(files[model]))
+        case EmbeddedModel.nano_sam:
+            rows = measure.measure_model("nano_sam", measured_on, sam=load_nano_sam(files[model]))
+        case EmbeddedModel.generator:
+            parser, sam = load_parser(files[EmbeddedModel.parser]), load_nano_sam(files[EmbeddedModel.nano_sam])
+            prefix = FrozenPrefix(parser, load_generator(files[model]), sam, PrefixConfig())
+            rows = measure.measure_model("generator", measured_on, prefix=prefix)
+        case _:
+            raise ValueError(f"the scorecard has no rows for {model.value}")
+    card = files[model].with_suffix(".md")
+    if not card.exists():
+        shutil.copyfile(weights_folder() / card.name, card)
+    write_measured_section(card, rows, f"{len(images)} pictures of {manifest}, weights {file_hash(files[model])}")
+    return card
 
 
 def variant_name(left_out: list[str], scale: float) -> str:

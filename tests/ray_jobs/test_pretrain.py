@@ -16,6 +16,7 @@ from s3pot.composite import Cutout
 from s3pot.data.folds import fold_of_face
 from s3pot.embedded import (
     WeightsError,
+    file_hash,
     load_generator,
     load_landmark_detector,
     load_locator,
@@ -162,3 +163,26 @@ def test_scaled_shortens_every_phase_and_nothing_else() -> None:
     assert [(phase.size, phase.batch) for phase in shorter.phases] == [(128, 16), (256, 12), (256, 2)]
     assert (shorter.learning_rate, shorter.decay_share) == (2e-3, 0.3)
     assert pretrain.scaled(config, 1.0) == config
+
+
+@pytest.mark.parametrize(("model", "row"), [("parser", "face-mask IoU, clean"), ("generator", "L1 inside")])
+def test_measured_numbers_go_into_the_card(
+    data: Path, random_weights: Path, astronaut_manifest: Path, tmp_path: Path, model: str, row: str
+) -> None:
+    for file in random_weights.glob("*.safetensors"):
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    name = {"parser": "face_parser", "generator": "reference_generator"}[model]
+    (tmp_path / f"{name}.md").write_text("# Card\n\nWords that stay.\n")
+    result = _invoke(data, tmp_path, model, "--out", str(tmp_path), "--measure-on", str(astronaut_manifest))
+    assert result.exception is None
+    card = (tmp_path / f"{name}.md").read_text()
+    assert card.startswith("# Card\n\nWords that stay.\n")
+    assert row in card
+    assert f"5 pictures of {astronaut_manifest}, weights {file_hash(tmp_path / f'{name}.safetensors')}" in card
+
+
+def test_a_model_without_rows_cannot_be_measured(data: Path, tmp_path: Path, astronaut_manifest: Path) -> None:
+    result = _invoke(data, tmp_path, "landmarks", "--measure-on", str(astronaut_manifest))
+    assert result.exit_code == 2
+    assert "no rows for landmarks" in " ".join(result.output.split())
+    assert not (tmp_path / "pretrain").exists(), "said before anything is trained"
