@@ -24,6 +24,7 @@ from s3pot.composite.harvest import worn_hats
 from s3pot.composite.rendering import NamedComposite, write_composites
 from s3pot.data.folds import Fold
 from s3pot.pretrain.faces import FaceBank, list_faces, load_faces
+from s3pot.pretrain.material import read_excluded
 from s3pot.pretrain.samples import KIND_WEIGHTS
 from s3pot.seeding import generator
 
@@ -84,7 +85,7 @@ class CompositesConfig:
 
 def render(config: CompositesConfig) -> pd.DataFrame:
     """Render and return the manifest."""
-    excluded = {line.split("#")[0].strip() for line in config.exclude.read_text().splitlines()}
+    excluded = read_excluded(config.exclude)
     faces = load_faces(config.faces, list_faces(config.faces, config.fold, excluded), config.size)
     cutouts = [load_cutout(kind, path) for kind, path in list_cutouts(config.cutouts, config.fold)]
     cutouts += worn_hats(config.faces, config.fold, excluded)
