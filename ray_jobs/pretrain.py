@@ -1,6 +1,7 @@
 """Train one embedded model: the face parser, the nano SAM, the reference generator, or what the chain is judged by.
 
     python ray_jobs/pretrain.py parser --data ../shared/data
+    python ray_jobs/pretrain.py parser --data ../shared/data --teacher s3pot/weights/face_parser.safetensors
     python ray_jobs/pretrain.py nano_sam --data ../shared/data
     python ray_jobs/pretrain.py generator --data ../shared/data     (after nano_sam: its encoder judges references)
     python ray_jobs/pretrain.py landmarks --data ../shared/data     (finds face landmarks, for the score of references)
@@ -38,7 +39,7 @@ from s3pot.ladder import read_ladder_images
 from s3pot.locator import FaceLocator
 from s3pot.parsing.network import PARSER_SIZE, FaceParser
 from s3pot.prefix import FrozenPrefix, PrefixConfig
-from s3pot.pretrain.faces import join_faces, load_unlabelled_faces
+from s3pot.pretrain.faces import FaceBank, join_faces, load_unlabelled_faces
 from s3pot.pretrain.generator_training import GENERATOR_SCHEDULE, GeneratorBatches, generator_loss
 from s3pot.pretrain.landmark_training import LANDMARK_SCHEDULE, LandmarkBatches, landmark_loss
 from s3pot.pretrain.locator_scenes import load_scene_material
@@ -97,6 +98,14 @@ def main(
     leave_out: Annotated[
         list[str] | None, typer.Option(help="Train without this kind of occluder (hands, sunglasses ...); repeatable.")
     ] = None,
+    teacher: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True,
+            dir_okay=False,
+            help="Weights of a face parser; the new one learns its labels of the faces in celeba_hq as well.",
+        ),
+    ] = None,
     scale: Annotated[float, typer.Option(min=0.01, max=1.0, help="Share of every phase's steps that is run.")] = 1.0,
     measure_on: Annotated[
         Path | None,
@@ -114,18 +123,20 @@ def main(
     out = out or runs / f"weights{variant}"
     if measure_on is not None and model not in _MEASURED:
         raise typer.BadParameter(f"the scorecard has no rows for {model.value}: leave --measure-on out")
+    if teacher is not None and model is not EmbeddedModel.parser:
+        raise typer.BadParameter(f"only a parser learns from a teacher: leave --teacher out for {model.value}")
     try:
         material = load_material(data, read_excluded(exclude), leave_out=left_out, limit=6 if smoke else None)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     kinds = " ".join(left_out) or "none"
     _log.info("%d faces, %d cut-outs of fold prefix, left out: %s", len(material.faces), len(material.cutouts), kinds)
-    network, batches, loss, config = _plan(model, out, material)
+    network, batches, loss, config = _plan(model, out, material, teacher)
     config = scaled(config, scale)
     if smoke:
         config = PretrainConfig(phases=_SMOKE, checkpoint_minutes=config.checkpoint_minutes)
     folder = runs / f"pretrain{variant}" / f"{model.value}{'-smoke' if smoke else ''}"
-    described = {"left_out": kinds, "scale": f"{scale:g}"}
+    described = {"left_out": kinds, "scale": f"{scale:g}"} | ({"teacher": file_hash(teacher)} if teacher else {})
     params = to_mapping(config) | {"faces": len(material.faces)} | described
     with tracked_run("pretrain", f"{model.value}{variant}", params, runs) as tracked:
         pretrain(network, batches, loss, config, folder / "checkpoint.pt", partial(_report, tracked, config))
@@ -189,13 +200,15 @@ def scaled(config: PretrainConfig, scale: float) -> PretrainConfig:
 
 
 def _plan(
-    model: EmbeddedModel, out: Path, material: Material
+    model: EmbeddedModel, out: Path, material: Material, teacher: Path | None
 ) -> tuple[nn.Module, BatchMaker, "partial[dict[str, torch.Tensor]]", PretrainConfig]:
     torch.manual_seed(0)
     faces, cutouts = material.faces, material.cutouts
     match model:
         case EmbeddedModel.parser:
             parser = _fast(FaceParser())
+            if teacher is not None:
+                faces = _with_unlabelled(material, load_parser(teacher))
             return parser, ParserBatches(faces, cutouts), partial(parser_loss, parser), PARSER_SCHEDULE
         case EmbeddedModel.nano_sam:
             sam = PromptableSam(_fast(build_sam("nano")))
@@ -204,9 +217,7 @@ def _plan(
         case EmbeddedModel.generator:
             generator = _fast(ReferenceGenerator())
             judge = load_nano_sam(out / _FILES[EmbeddedModel.nano_sam])
-            parser = load_parser(out / _FILES[EmbeddedModel.parser])
-            more = load_unlabelled_faces(material.data / "celeba_hq", parser, material.excluded)
-            faces = join_faces(faces, more)
+            faces = _with_unlabelled(material, load_parser(out / _FILES[EmbeddedModel.parser]))
             loss = partial(generator_loss, generator, judge)
             return generator, GeneratorBatches(faces, cutouts), loss, GENERATOR_SCHEDULE
         case EmbeddedModel.landmarks:
@@ -225,6 +236,11 @@ def _plan(
             locator = _fast(start_from_parser(FaceLocator(), parser))
             scenes = LocatorBatches(load_scene_material(material, parser, people))
             return locator, scenes, partial(locator_loss, locator), LOCATOR_SCHEDULE
+
+
+def _with_unlabelled(material: Material, parser: FaceParser) -> FaceBank:
+    more = load_unlabelled_faces(material.data / "celeba_hq", parser, material.excluded)
+    return join_faces(material.faces, more)
 
 
 def _fast(model: nn.Module) -> nn.Module:

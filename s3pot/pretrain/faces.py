@@ -76,7 +76,7 @@ def load_faces(root: Path, ids: list[str], size: int = 256) -> FaceBank:
 def load_unlabelled_faces(root: Path, parser: FaceParser, exclude: Collection[str] = ()) -> FaceBank:
     """Read aligned faces that nobody labelled, below `root/*.jpg`, with the parser's labels.
 
-    Good enough for what a face is drawn from; never for what a parser learns or is measured by.
+    Good enough for what a face is drawn from, and for more faces to learn beside labelled ones; never to measure by.
 
     Raises:
         FileNotFoundError: if nothing remains.

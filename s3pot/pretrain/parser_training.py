@@ -16,7 +16,7 @@ from s3pot.pretrain.loop import Batch, Phase, PretrainConfig
 from s3pot.pretrain.samples import Sample, draw_sample
 
 PARSER_SCHEDULE = PretrainConfig(
-    phases=(Phase(size=128, steps=1800, batch=16), Phase(size=256, steps=350, batch=16)), learning_rate=2e-3
+    phases=(Phase(size=128, steps=2400, batch=16), Phase(size=256, steps=700, batch=16)), learning_rate=2e-3
 )
 
 

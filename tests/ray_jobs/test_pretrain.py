@@ -25,6 +25,7 @@ from s3pot.embedded import (
     load_weights,
     read_metadata,
 )
+from s3pot.pretrain.faces import FaceBank
 from s3pot.pretrain.loop import Phase, PretrainConfig
 from s3pot.pretrain.parser_training import ParserBatches
 from tests.faces import draw_face
@@ -109,6 +110,31 @@ def test_a_kind_that_is_left_out_is_never_drawn(data: Path, tmp_path: Path, monk
         assert _invoke(data, tmp_path, "parser", *options).exit_code == 0
     assert seen[0] - seen[1] == {"objects"}
     assert seen[1] == seen[0] - {"objects"}
+
+
+def test_a_student_sees_the_unlabelled_faces_too_and_names_its_teacher(
+    data: Path, random_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[str, ...]] = []
+
+    def spy(faces: FaceBank, cutouts: list[Cutout]) -> ParserBatches:
+        seen.append(faces.ids)
+        return ParserBatches(faces, cutouts)
+
+    monkeypatch.setattr(pretrain, "ParserBatches", spy)
+    teacher = random_weights / "face_parser.safetensors"
+    for runs, options in ((tmp_path / "alone", ()), (tmp_path / "taught", ("--teacher", str(teacher)))):
+        assert _invoke(data, runs, "parser", *options).exit_code == 0
+    assert seen[1] == (*seen[0], "0001")
+    assert read_metadata(tmp_path / "taught/weights/face_parser.safetensors")["teacher"] == file_hash(teacher)
+    assert "teacher" not in read_metadata(tmp_path / "alone/weights/face_parser.safetensors")
+
+
+def test_only_a_parser_has_a_teacher(data: Path, random_weights: Path, tmp_path: Path) -> None:
+    teacher = str(random_weights / "face_parser.safetensors")
+    result = _invoke(data, tmp_path, "nano_sam", "--teacher", teacher)
+    assert result.exit_code == 2
+    assert "only a parser learns" in " ".join(result.output.split())
 
 
 def test_a_variant_keeps_to_its_own_folders_and_says_what_it_is(data: Path, tmp_path: Path) -> None:
