@@ -6,7 +6,8 @@ names. Holes and occluder-like classes inside the completed face outline become 
     none    the parsing as it is (the paper)
     fill    whatever the face encloses becomes skin: glasses, a hole, but a lock of hair as well
     hull    occluder-like classes inside the convex hull of the face become skin
-    parser  the parser already parses through occluders (the embedded one); worn glasses become what lies under them
+    parser  the parser already parses through occluders (the embedded one); worn glasses become what lies under them,
+            and what the face then still encloses becomes skin: the face region R has no holes
 """
 
 from typing import Literal, assert_never
@@ -40,14 +41,20 @@ def complete_parsing(parsing: UInt8[np.ndarray, "h w"], mode: FaceCompletion) ->
         case "none":
             return parsing
         case "fill":
-            face = face_mask(parsing)
-            return _relabel(parsing, binary_fill_holes(face) & ~face)
+            return _relabel(parsing, _holes(parsing))
         case "hull":
             return _relabel(parsing, _face_hull(parsing) & np.isin(parsing, _OCCLUDER_LIKE))
         case "parser":
-            return _relabel(parsing, (parsing == _GLASSES) & _face_hull(parsing))
+            bare = _relabel(parsing, (parsing == _GLASSES) & _face_hull(parsing))
+            return _relabel(bare, _holes(bare))
         case _:
             assert_never(mode)
+
+
+def _holes(parsing: np.ndarray) -> Bool[np.ndarray, "h w"]:
+    face = face_mask(parsing)
+    holes: Bool[np.ndarray, "h w"] = binary_fill_holes(face) & ~face
+    return holes
 
 
 def _face_hull(parsing: np.ndarray) -> Bool[np.ndarray, "h w"]:

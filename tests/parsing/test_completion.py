@@ -49,10 +49,19 @@ def test_hull_relabels_occluder_like_classes_inside_the_outline() -> None:
     assert completed[6, 3] == CLASSES.index("skin")
 
 
-def test_parser_relabels_glasses_alone() -> None:
+def test_parser_relabels_glasses_and_then_what_the_face_encloses() -> None:
     completed = complete_parsing(FACE, "parser")
-    assert np.argwhere(completed != FACE).tolist() == [[2, 2], [2, 3], [2, 4]]
-    assert face_mask(completed)[2, 2:5].all()
+    # The notch in the chin is open and stays, unlike in the hull.
+    assert np.argwhere(completed != FACE).tolist() == [[2, 2], [2, 3], [2, 4], [4, 2], [4, 3]]
+    # A gap that only the glasses close: background between a lens and the nose.
+    closed_by_glasses = parsing_of("""
+        s s s s s
+        s . g g s
+        s g s s s
+        . . s s s
+    """)
+    completed = complete_parsing(closed_by_glasses, "parser")
+    assert np.argwhere(completed != closed_by_glasses).tolist() == [[1, 1], [1, 2], [1, 3], [2, 1]]
 
 
 def test_parser_leaves_glasses_beside_the_face() -> None:
