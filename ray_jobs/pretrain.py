@@ -14,8 +14,8 @@ Models that never saw a kind of occluder go to a folder of their own; `--scale` 
     S3POT_WEIGHTS=runs/weights-without-hands python ray_jobs/ladder.py manifest=runs/data/dev/manifest.parquet head=none
 
 With `--measure-on runs/data/dev/manifest.parquet` (made by `s3pot data experiments/dev_composites.yaml`) the numbers of
-parser, nano_sam and generator go into their model cards. Only the fold `prefix` of the training split is seen. A
-training that was stopped goes on from its last checkpoint.
+a model go into its card; all but `supervised` have one. Training sees only the fold `prefix` of the training split. A
+training that was stopped goes on from its last checkpoint; one that is finished is not repeated.
 """
 
 import logging
@@ -34,8 +34,17 @@ from torch import nn
 from ray_jobs.tracking import TrackedRun, tracked_run
 from s3pot.baselines.supervised import SupervisedSegmenter
 from s3pot.config import to_mapping
-from s3pot.embedded import file_hash, load_generator, load_nano_sam, load_parser, save_weights, weights_folder
-from s3pot.ladder import read_ladder_images
+from s3pot.embedded import (
+    file_hash,
+    load_generator,
+    load_landmark_detector,
+    load_locator,
+    load_nano_sam,
+    load_parser,
+    save_weights,
+    weights_folder,
+)
+from s3pot.ladder import LadderImage, read_ladder_images
 from s3pot.locator import FaceLocator
 from s3pot.parsing.network import PARSER_SIZE, FaceParser
 from s3pot.prefix import FrozenPrefix, PrefixConfig
@@ -55,7 +64,9 @@ from s3pot.sam.promptable import PromptableSam
 from s3pot.sam.sizes import build_sam
 from s3pot.scorecard import measure
 from s3pot.scorecard.card import write_measured_section
+from s3pot.scorecard.dev_scenes import SCENES, load_dev_material
 from s3pot.scorecard.generator import mean_face
+from s3pot.scorecard.table import Row
 
 _log = logging.getLogger("s3pot.pretrain")
 
@@ -79,8 +90,9 @@ _FILES = {
     EmbeddedModel.supervised: "supervised_segmenter.safetensors",
     EmbeddedModel.locator: "face_locator.safetensors",
 }
-_MEASURED = (EmbeddedModel.parser, EmbeddedModel.nano_sam, EmbeddedModel.generator)
+_MEASURED = tuple(model for model in EmbeddedModel if model is not EmbeddedModel.supervised)
 _PHOTOGRAPHS_OF_PEOPLE = Path("experiments/natural_with_people.txt")
+_SMOKE_SCENES = 4
 _SMOKE = (Phase(size=64, steps=2, batch=2), Phase(size=128, steps=1, batch=2))
 
 
@@ -111,7 +123,9 @@ def main(
         Path | None,
         typer.Option(
             exists=True,
-            help="Manifest of composites the weights are measured on; the numbers go into their model card.",
+            help="Manifest of composites the weights are measured on; the numbers go into their model card. A locator "
+            "is measured on scenes of fold dev instead. Where the training is finished, its weights are written again "
+            "and measured: nothing is trained.",
         ),
     ] = None,
     smoke: Annotated[bool, typer.Option("--smoke", help="A few tiny steps: proves the plumbing.")] = False,
@@ -147,22 +161,43 @@ def main(
         tracked.log_artifact(path)
     _log.info("wrote %s (%.1f MB)", path, path.stat().st_size / 1e6)
     if measure_on is not None:
-        _log.info("measured numbers: %s", write_card(model, out, measure_on, material))
+        card = write_card(model, out, measure_on, material, _SMOKE_SCENES if smoke else SCENES)
+        _log.info("measured numbers: %s", card)
 
 
-def write_card(model: EmbeddedModel, out: Path, manifest: Path, material: Material) -> Path:
+def write_card(model: EmbeddedModel, out: Path, manifest: Path, material: Material, scenes: int = SCENES) -> Path:
     """Measure weights as they were written and put the numbers into the model card beside them.
 
     Args:
-        model: parser, nano_sam or generator (its prompts take the other two from `out`).
+        model: which one; a generator's prompts take parser and nano SAM from `out`, too.
         out: folder of weights; a card that is not there yet is copied from the installed weights.
-        manifest: composites made by `data`, at the working size.
-        material: what was trained on; gives the mean face that references are compared with.
+        manifest: composites made by `data`, at the working size; a locator is measured on scenes of fold `dev` instead.
+        material: what was trained on; gives the mean face that references are compared with, and the folder of data.
+        scenes: number of the locator's scenes with nothing on the face, and again with occluders.
 
     Raises:
         ValueError: for a model that the scorecard has no rows for.
     """
-    images = read_ladder_images(pd.read_parquet(manifest), PARSER_SIZE)
+    path = out / _FILES[model]
+    if model is EmbeddedModel.locator:
+        rows, what = _measure_locator(path, material, scenes), f"2 x {scenes} scenes of fold dev"
+    else:
+        images = read_ladder_images(pd.read_parquet(manifest), PARSER_SIZE)
+        rows, what = _measure_on(images, model, out, material), f"{len(images)} pictures of {manifest}"
+    card = path.with_suffix(".md")
+    if not card.exists():
+        shutil.copyfile(weights_folder() / card.name, card)
+    write_measured_section(card, rows, f"{what}, weights {file_hash(path)}")
+    return card
+
+
+def _measure_locator(path: Path, material: Material, scenes: int) -> list[Row]:
+    to_locate = load_dev_material(material.data, material.excluded, read_excluded(_PHOTOGRAPHS_OF_PEOPLE), scenes)
+    measured_on = measure.Material(composites=[], faces_to_locate=to_locate)
+    return measure.measure_model("locator", measured_on, locator=load_locator(path))
+
+
+def _measure_on(images: list[LadderImage], model: EmbeddedModel, out: Path, material: Material) -> list[Row]:
     natural_val = material.data / "natural" / "val"
     measured_on = measure.Material(
         composites=images,
@@ -172,20 +207,17 @@ def write_card(model: EmbeddedModel, out: Path, manifest: Path, material: Materi
     files = {each: out / name for each, name in _FILES.items()}
     match model:
         case EmbeddedModel.parser:
-            rows = measure.measure_model("parser", measured_on, parser=load_parser(files[model]))
+            return measure.measure_model("parser", measured_on, parser=load_parser(files[model]))
         case EmbeddedModel.nano_sam:
-            rows = measure.measure_model("nano_sam", measured_on, sam=load_nano_sam(files[model]))
+            return measure.measure_model("nano_sam", measured_on, sam=load_nano_sam(files[model]))
         case EmbeddedModel.generator:
             parser, sam = load_parser(files[EmbeddedModel.parser]), load_nano_sam(files[EmbeddedModel.nano_sam])
             prefix = FrozenPrefix(parser, load_generator(files[model]), sam, PrefixConfig())
-            rows = measure.measure_model("generator", measured_on, prefix=prefix)
+            return measure.measure_model("generator", measured_on, prefix=prefix)
+        case EmbeddedModel.landmarks:
+            return measure.measure_model("landmarks", measured_on, detector=load_landmark_detector(files[model]))
         case _:
             raise ValueError(f"the scorecard has no rows for {model.value}")
-    card = files[model].with_suffix(".md")
-    if not card.exists():
-        shutil.copyfile(weights_folder() / card.name, card)
-    write_measured_section(card, rows, f"{len(images)} pictures of {manifest}, weights {file_hash(files[model])}")
-    return card
 
 
 def variant_name(left_out: list[str], scale: float) -> str:

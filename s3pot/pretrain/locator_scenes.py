@@ -8,6 +8,7 @@ the seam does not tell where the crop ends. Everything derives from (seed, stage
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -74,16 +75,24 @@ def load_scene_material(material: Material, parser: FaceParser, with_people: Col
     Raises:
         FileNotFoundError: without portraits or natural photographs.
     """
-    root = material.data / "natural" / "train" / "images"
-    paths = [path for path in sorted(root.glob("*.jpg")) if path.stem not in with_people]
-    if not paths:
-        raise FileNotFoundError(f"no photographs without people in {root}/*.jpg")
     return SceneMaterial(
         faces=material.faces,
         portraits=load_portraits(list_portraits(material.data / "portraits"), parser),
         cutouts=material.cutouts,
-        backgrounds=[read_image(path) for path in paths],
+        backgrounds=list(read_backgrounds(material.data / "natural" / "train", with_people).values()),
     )
+
+
+def read_backgrounds(root: Path, with_people: Collection[str]) -> dict[str, UInt8[np.ndarray, "_ _ 3"]]:
+    """Read the photographs `root/images/*.jpg` without those that are named, by stem.
+
+    Raises:
+        FileNotFoundError: if nothing remains.
+    """
+    paths = [path for path in sorted((root / "images").glob("*.jpg")) if path.stem not in with_people]
+    if not paths:
+        raise FileNotFoundError(f"no photographs without people in {root}/images/*.jpg")
+    return {path.stem: read_image(path) for path in paths}
 
 
 def draw_scene(material: SceneMaterial, *, size: int, seed: int, stage: str, index: int) -> Scene:

@@ -83,3 +83,27 @@ def mean_of_ratios(
     linear = table[["face_id", *(["cutout_id"] if "cutout_id" in table else [])]].copy()
     linear["value"] = float(np.mean(ratios)) + influence
     return mean_of(linear, "value", seed, note)
+
+
+def quantile_of(table: pd.DataFrame, column: str, share: float, seed: int, note: str = "") -> Estimate:
+    """Estimate a quantile of a column, with an interval that respects clusters.
+
+    The share of rows up to the quantile is a mean: its interval, read off the quantiles once more, is that of the
+    quantile (Woodruff, Confidence intervals for medians and other position measures, 1952).
+
+    Args:
+        table: as of `mean_of`; NaN rows are left out.
+        column: what the quantile is taken of.
+        share: in (0, 1); 0.5 = the median.
+        seed: of the bootstrap.
+        note: goes into the estimate.
+    """
+    defined = table[table[column].notna()]
+    values = defined[column].to_numpy(float)
+    if not values.size:
+        return Estimate(mean=math.nan, note=note)
+    value = float(np.quantile(values, share))
+    below = mean_of(defined.assign(below=(values <= value).astype(float)), "below", seed)
+    bounds = np.clip(share + np.array([below.low, below.high]) - below.mean, 0.0, 1.0)
+    low, high = (math.nan, math.nan) if np.isnan(bounds).any() else np.quantile(values, bounds).tolist()
+    return Estimate(mean=value, low=low, high=high, n=values.size, note=note)

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from s3pot.scorecard.estimates import Estimate
 from s3pot.scorecard.nano_sam import NUMBERS, WRONG_SHARES
 
-Model = Literal["nano_sam", "parser", "generator", "all", "chain"]
+Model = Literal["nano_sam", "parser", "generator", "all", "chain", "locator", "landmarks"]
 Better = Literal["higher", "lower"]
 Met = Literal["yes", "no", "floor", "reported", "not measured"]
 
@@ -170,22 +170,27 @@ class Row:
         return "floor" if self.target.aim is not None and sign * self.estimate.mean < sign * self.target.aim else "yes"
 
 
-def assemble(estimates: Mapping[str, Estimate], models: Sequence[Model] | None = None) -> list[Row]:
-    """Put estimates beside their targets, in the order of `TARGETS`.
+def assemble(
+    estimates: Mapping[str, Estimate],
+    models: Sequence[Model] | None = None,
+    targets: Sequence[Target] = TARGETS,
+) -> list[Row]:
+    """Put estimates beside their targets, in the order of the targets.
 
     Args:
         estimates: by key; targets without one become rows that say so.
         models: only these; None = all.
+        targets: rows of the table; those of locator and landmark detector stand in their own modules.
 
     Raises:
         ValueError: if an estimate has no target: it would vanish without a word.
     """
-    unknown = sorted(set(estimates) - {target.key for target in TARGETS})
+    unknown = sorted(set(estimates) - {target.key for target in targets})
     if unknown:
         raise ValueError(f"no row of the scorecard is called {', '.join(unknown)}: add it to TARGETS")
     return [
         Row(target=target, estimate=estimates.get(target.key))
-        for target in TARGETS
+        for target in targets
         if models is None or target.model in models
     ]
 

@@ -34,11 +34,13 @@ from tests.ray_jobs.test_data import SKIN_TO_CELEBAMASK
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Faces of fold `prefix`, cut-outs of two kinds and a natural picture, all drawn."""
+    """Faces of fold `prefix` and one of `dev`, cut-outs of two kinds and a natural picture, all drawn."""
     root = tmp_path_factory.mktemp("data")
     for folder in ("celebamask/train/images", "celebamask/train/labels", "natural/train/images"):
         (root / folder).mkdir(parents=True)
-    stems = [stem for stem in (f"face{index}" for index in range(20)) if fold_of_face(stem) == "prefix"][:3]
+    named = [f"face{index}" for index in range(20)]
+    stems = [stem for stem in named if fold_of_face(stem) == "prefix"][:3]
+    stems += [stem for stem in named if fold_of_face(stem) == "dev"][:1]
     for index, stem in enumerate(stems):
         face, parsing = draw_face(256, seed=index)
         Image.fromarray(face).save(root / "celebamask/train/images" / f"{stem}.jpg")
@@ -191,24 +193,48 @@ def test_scaled_shortens_every_phase_and_nothing_else() -> None:
     assert pretrain.scaled(config, 1.0) == config
 
 
-@pytest.mark.parametrize(("model", "row"), [("parser", "face-mask IoU, clean"), ("generator", "L1 inside")])
+@pytest.mark.parametrize(
+    ("model", "row"),
+    [
+        ("parser", "face-mask IoU, clean"),
+        ("generator", "L1 inside"),
+        ("landmarks", "landmark's peak within 12 px of 256"),
+        ("locator", "faces located, with occluders"),
+    ],
+)
 def test_measured_numbers_go_into_the_card(
     data: Path, random_weights: Path, astronaut_manifest: Path, tmp_path: Path, model: str, row: str
 ) -> None:
     for file in random_weights.glob("*.safetensors"):
         (tmp_path / file.name).write_bytes(file.read_bytes())
-    name = {"parser": "face_parser", "generator": "reference_generator"}[model]
+    name = Path(pretrain._FILES[pretrain.EmbeddedModel(model)]).stem
     (tmp_path / f"{name}.md").write_text("# Card\n\nWords that stay.\n")
     result = _invoke(data, tmp_path, model, "--out", str(tmp_path), "--measure-on", str(astronaut_manifest))
     assert result.exception is None
     card = (tmp_path / f"{name}.md").read_text()
     assert card.startswith("# Card\n\nWords that stay.\n")
     assert row in card
-    assert f"5 pictures of {astronaut_manifest}, weights {file_hash(tmp_path / f'{name}.safetensors')}" in card
+    what = "2 x 4 scenes of fold dev" if model == "locator" else f"5 pictures of {astronaut_manifest}"
+    assert f"{what}, weights {file_hash(tmp_path / f'{name}.safetensors')}" in card
+
+
+def test_a_finished_training_is_only_measured(
+    data: Path, random_weights: Path, astronaut_manifest: Path, tmp_path: Path
+) -> None:
+    out = ("--out", str(tmp_path))
+    assert _invoke(data, tmp_path, "landmarks", *out).exit_code == 0
+    weights, card = tmp_path / "face_landmarks.safetensors", tmp_path / "face_landmarks.md"
+    card.write_text("# Card\n")
+    trained, checkpoint = file_hash(weights), tmp_path / "pretrain" / "landmarks-smoke" / "checkpoint.pt"
+    saved = checkpoint.stat().st_mtime_ns
+    result = _invoke(data, tmp_path, "landmarks", *out, "--measure-on", str(astronaut_manifest))
+    assert result.exit_code == 0, result.output
+    assert (file_hash(weights), checkpoint.stat().st_mtime_ns) == (trained, saved)
+    assert f"weights {trained}" in card.read_text()
 
 
 def test_a_model_without_rows_cannot_be_measured(data: Path, tmp_path: Path, astronaut_manifest: Path) -> None:
-    result = _invoke(data, tmp_path, "landmarks", "--measure-on", str(astronaut_manifest))
+    result = _invoke(data, tmp_path, "supervised", "--measure-on", str(astronaut_manifest))
     assert result.exit_code == 2
-    assert "no rows for landmarks" in " ".join(result.output.split())
+    assert "no rows for supervised" in " ".join(result.output.split())
     assert not (tmp_path / "pretrain").exists(), "said before anything is trained"

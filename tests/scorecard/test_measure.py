@@ -3,14 +3,20 @@
 from collections.abc import Callable
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from s3pot.ladder import LadderImage
+from s3pot.locator import LocatedFace
 from s3pot.pretrain.sam_training import NaturalBank
+from s3pot.reference.landmarks import LandmarkDetector
+from s3pot.scorecard.dev_scenes import LocatorMaterial
+from s3pot.scorecard.landmarks import LANDMARK_TARGETS, estimate_landmarks
+from s3pot.scorecard.locator import LOCATOR_TARGETS, estimate_locator
 from s3pot.scorecard.measure import EmbeddedModel, Material, measure_model
-from tests.faces import draw_face
+from tests.faces import draw_face, draw_faces, make_cutouts
 from tests.scorecard.conftest import KnownSam
-from tests.stand_ins import DrawnFaceParser, drawn_prefix
+from tests.stand_ins import DrawnFaceParser, FixedLocator, drawn_prefix
 
 
 @pytest.fixture
@@ -56,7 +62,50 @@ def test_the_generator_is_measured_within_its_prefix(make_composite: Callable[..
     assert {"generator/recall_loss", "generator/ssim_outside", "generator/ssim_outside_face"} <= measured
 
 
-@pytest.mark.parametrize("model", ["nano_sam", "parser", "generator"])
+def test_every_row_of_the_locator_is_filled() -> None:
+    photograph = np.zeros((40, 60, 3), dtype=np.uint8)
+    to_locate = LocatorMaterial(
+        faces=draw_faces(2, 128),
+        cutouts=make_cutouts(),
+        photographs={"a": photograph},
+        others={"b": photograph},
+        scenes=3,
+    )
+    everywhere = FixedLocator(LocatedFace(x=0.5, y=0.5, side=0.5, score=0.9)).eval()
+    rows = measure_model("locator", Material(composites=[], faces_to_locate=to_locate), locator=everywhere)
+    assert [row.target.key for row in rows] == [target.key for target in LOCATOR_TARGETS]
+    assert {row.met for row in rows} == {"reported"}
+
+
+def test_every_row_of_the_landmarks_is_filled(make_composite: Callable[..., LadderImage]) -> None:
+    entry = make_composite()
+    object.__setattr__(entry, "parsing", draw_face(64)[1])
+    assert entry.truth.occlusion is not None
+    entry.truth.occlusion[8:30, 8:40] = True  # over the left brow and eye
+    rows = measure_model("landmarks", Material(composites=[entry]), detector=LandmarkDetector().eval())
+    assert [row.target.key for row in rows] == [target.key for target in LANDMARK_TARGETS]
+    assert {row.met for row in rows} == {"reported"}
+
+
+def test_rows_are_keys_of_estimates() -> None:
+    """An estimate without a row would vanish without a word."""
+    scenes = pd.DataFrame(
+        {"picture": ["clean", "occluded"], "face_id": ["a", "a"], "cutout_id": ["", "c"]}
+        | {name: [1.0, 1.0] for name in ("found", "center", "side_factor", "roll", "score")}
+    )
+    photographs = pd.DataFrame({"seen": ["training", "other"], "face_id": ["a", "b"], "answered": [0.0, 1.0]})
+    assert set(estimate_locator(scenes, photographs)) == {target.key for target in LOCATOR_TARGETS}
+    marks = pd.DataFrame({"face_id": ["a"], "distance": [1.0], "near": [1.0], "confidence": [1.0]})
+    covered = pd.DataFrame({"face_id": ["a"], "cutout_id": ["c"], "clean": [1.0], "occluded": [1.0], "fall": [0.0]})
+    assert set(estimate_landmarks(marks, covered)) == {target.key for target in LANDMARK_TARGETS}
+
+
+def test_a_locator_needs_scenes(material: Material) -> None:
+    with pytest.raises(ValueError, match="faces_to_locate"):
+        measure_model("locator", material, locator=FixedLocator())
+
+
+@pytest.mark.parametrize("model", ["nano_sam", "parser", "generator", "locator", "landmarks"])
 def test_a_missing_model_is_one_sentence(material: Material, model: EmbeddedModel) -> None:
-    with pytest.raises(ValueError, match=r"takes (sam|parser|prefix)="):
+    with pytest.raises(ValueError, match=r"takes (sam|parser|prefix|locator|detector)="):
         measure_model(model, material)
