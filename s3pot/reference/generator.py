@@ -1,10 +1,11 @@
-"""The embedded reference generator: redraws a face from a narrow summary of the picture and its completed parsing.
+"""The embedded reference generator: redraws a face from the picture and its completed parsing.
 
-Like E4S, texture comes from the picture and structure from the parsing [S3POT 3.1]. There are no skip connections: with
-full-resolution skips a network of this size copies most of the occluder [design 7]. What passes is a 16 x 16 map, mixed
-by transformer layers; the parsing enters again at every scale of the decoder.
+Like E4S, texture comes from the picture and structure from the parsing [S3POT 3.1]. The face is drawn from a 16 x 16
+map, mixed by transformer layers, while the parsing enters again at every scale. Plain skip connections would copy most
+of the occluder [design 7]; here a gate, one number per place, lets detail through only where picture and drawing agree.
+Finer gates open at most as far as coarser ones, which see the whole face.
 
-    image + parsing -> stride 16, (B, 192, 16, 16) -> + parsing at 16, 32, 64, 128 -> pixel shuffle -> (B, 3, 256, 256)
+    image + parsing -> stride 2, 4, 8 -> 16, (B, 192, 16, 16) -> + parsing and gated detail at 16 ... 128 -> pixel shuffle
 """
 
 import torch
@@ -18,6 +19,36 @@ from s3pot.parsing.classes import CLASSES
 GENERATOR_SIZE = 256
 _REGIONS = len(CLASSES)
 _WIDTHS = (160, 128, 96, 48)
+# Channels of detail let through at strides 8, 4 and 2, and what they are reduced from.
+_DETAIL, _ENCODED = (48, 32, 16), (128, 64, 32)
+
+
+class DetailGate(nn.Module):
+    """Let detail of the picture through where it agrees with what has been drawn so far.
+
+    Args:
+        drawn: channels of the drawing.
+        encoded: channels of the picture's features.
+        detail: channels that are let through.
+    """
+
+    def __init__(self, drawn: int, encoded: int, detail: int) -> None:
+        super().__init__()
+        self.detail = nn.Conv2d(encoded, detail, 1)
+        self.compare = nn.Sequential(conv_norm(drawn + detail, 32), nn.Conv2d(32, 1, 1))
+
+    def forward(
+        self,
+        drawing: Float[Tensor, "b d h w"],
+        features: Float[Tensor, "b e h w"],
+        coarser: Float[Tensor, "b 1 h w"] | None,
+    ) -> tuple[Float[Tensor, "b s h w"], Float[Tensor, "b 1 h w"]]:
+        """Return the detail let through, and the gate in [0, 1]."""
+        detail = self.detail(features)
+        gate = torch.sigmoid(self.compare(torch.cat([drawing, detail], dim=1)))
+        if coarser is not None:
+            gate = gate * coarser
+        return gate * detail, gate
 
 
 class ReferenceGenerator(nn.Module):
@@ -25,17 +56,19 @@ class ReferenceGenerator(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.encoder = nn.Sequential(
-            conv_norm(3 + _REGIONS, 32, stride=2),
-            conv_norm(32, 64, stride=2),
-            conv_norm(64, 128, stride=2),
-            ConvBlock(128),
-            conv_norm(128, 192, stride=2),
-        )
+        self.stage2 = conv_norm(3 + _REGIONS, 32, stride=2)
+        self.stage4 = conv_norm(32, 64, stride=2)
+        self.stage8 = nn.Sequential(conv_norm(64, 128, stride=2), ConvBlock(128))
+        self.stage16 = conv_norm(128, 192, stride=2)
         self.context = GridTransformer(192, layers=2, grid=GENERATOR_SIZE // 16)
-        narrow = (192, *_WIDTHS[:-1])
+        drawn = (192, *_WIDTHS[:-1])
+        self.gates = nn.ModuleList(
+            DetailGate(width, encoded, detail)
+            for width, encoded, detail in zip(drawn[1:], _ENCODED, _DETAIL, strict=True)
+        )
         self.merges = nn.ModuleList(
-            conv_norm(width_in + _REGIONS, width) for width_in, width in zip(narrow, _WIDTHS, strict=True)
+            conv_norm(width_in + detail + _REGIONS, width)
+            for width_in, detail, width in zip(drawn, (0, *_DETAIL), _WIDTHS, strict=True)
         )
         self.blocks = nn.ModuleList(ConvBlock(width) for width in _WIDTHS)
         # The finest parsing enters folded 2 x 2 into channels, so that outlines are drawn at full resolution.
@@ -44,14 +77,24 @@ class ReferenceGenerator(nn.Module):
 
     def forward(self, image: Float[Tensor, "b 3 h w"], parsing: Float[Tensor, "b 12 h w"]) -> Float[Tensor, "b 3 h w"]:
         """Return the reference, in [0, 1]."""
-        features = self.context(self.encoder(torch.cat([image - 0.5, parsing], dim=1)))
-        for scale, (merge, block) in enumerate(zip(self.merges, self.blocks, strict=True)):
-            if scale:
-                features = functional.interpolate(features, scale_factor=2.0, mode="nearest")
-            regions = functional.adaptive_avg_pool2d(parsing, features.shape[-2:])
-            features = block(merge(torch.cat([features, regions], dim=1)))
-        features = self.final(torch.cat([features, functional.pixel_unshuffle(parsing, 2)], dim=1))
-        return torch.sigmoid(functional.pixel_shuffle(self.to_rgb(features), 2))
+        half = self.stage2(torch.cat([image - 0.5, parsing], dim=1))
+        quarter = self.stage4(half)
+        eighth = self.stage8(quarter)
+        drawing = self.context(self.stage16(eighth))
+        drawing = self.blocks[0](self.merges[0](torch.cat([drawing, _regions(parsing, drawing)], dim=1)))
+        gate = None
+        for scale, features in enumerate((eighth, quarter, half), start=1):
+            drawing = functional.interpolate(drawing, scale_factor=2.0, mode="nearest")
+            gate = None if gate is None else functional.interpolate(gate, scale_factor=2.0, mode="nearest")
+            detail, gate = self.gates[scale - 1](drawing, features, gate)
+            merged = self.merges[scale](torch.cat([drawing, detail, _regions(parsing, drawing)], dim=1))
+            drawing = self.blocks[scale](merged)
+        drawing = self.final(torch.cat([drawing, functional.pixel_unshuffle(parsing, 2)], dim=1))
+        return torch.sigmoid(functional.pixel_shuffle(self.to_rgb(drawing), 2))
+
+
+def _regions(parsing: Tensor, like: Tensor) -> Tensor:
+    return functional.adaptive_avg_pool2d(parsing, like.shape[-2:])
 
 
 def one_hot_parsing(parsing: UInt8[Tensor, "b h w"]) -> Float[Tensor, "b 12 h w"]:
