@@ -1,8 +1,8 @@
 """Training of the reference generator: occluded picture and clean parsing in, clean picture out [design 7, 5.10].
 
 Beside L1, gradients and local structure, the reference is compared with the clean picture in the tokens of the frozen
-nano SAM: what the chain contrasts is tokens, not pixels. Every term treats all places alike whatever lies on them, except that the face
-counts more than its surroundings.
+nano SAM: what the chain contrasts is tokens, not pixels. Every term treats all places alike whatever lies on them,
+except that the face counts more than its surroundings.
 """
 
 from collections.abc import Sequence

@@ -5,7 +5,7 @@ map, mixed by transformer layers, while the parsing enters again at every scale.
 of the occluder [design 7]; here a gate, one number per place, lets detail through only where picture and drawing agree.
 Finer gates open at most as far as coarser ones, which see the whole face.
 
-    image + parsing -> stride 2, 4, 8 -> 16, (B, 192, 16, 16) -> + parsing and gated detail at 16 ... 128 -> pixel shuffle
+    image + parsing -> stride 2, 4, 8 -> 16, (B, 192, 16, 16) -> + parsing and gated detail, 16 ... 128 -> pixel shuffle
 """
 
 import torch

@@ -2,13 +2,21 @@ import inspect
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from skimage.metrics import structural_similarity
 from torch import Tensor, nn
 
 from s3pot.pretrain import generator_training
 from s3pot.pretrain.faces import list_faces, load_faces
-from s3pot.pretrain.generator_training import FACE_WEIGHT, GENERATOR_SCHEDULE, GeneratorBatches, generator_loss
+from s3pot.pretrain.generator_training import (
+    FACE_WEIGHT,
+    GENERATOR_SCHEDULE,
+    GeneratorBatches,
+    generator_loss,
+    local_similarity,
+)
 from s3pot.pretrain.loop import Batch, Phase, PretrainConfig, pretrain
 from s3pot.reference.generator import ReferenceGenerator
 from s3pot.sam.promptable import PromptableSam
@@ -92,6 +100,18 @@ def test_pixel_and_gradient_terms_by_hand(judge: PromptableSam) -> None:
     assert terms["gradient"].item() == pytest.approx(2 * 0.1 / 31, rel=1e-3)
 
 
+def test_local_similarity_is_that_of_scikit_image_away_from_the_border() -> None:
+    rng = np.random.default_rng(0)
+    first, second = rng.random((2, 20, 24, 3))
+    second = 0.5 * first + 0.5 * second
+    theirs = structural_similarity(
+        first, second, win_size=7, channel_axis=2, data_range=1.0, full=True, use_sample_covariance=False
+    )[1]
+    ours = local_similarity(*(torch.from_numpy(picture).permute(2, 0, 1)[None] for picture in (first, second)))
+    inside = (slice(3, -3), slice(3, -3))
+    np.testing.assert_allclose(ours[0].permute(1, 2, 0).numpy()[inside], theirs[inside], atol=1e-9)
+
+
 def test_the_face_counts_four_times(judge: PromptableSam) -> None:
     batch = flat_batch()
     errors = []
@@ -106,7 +126,8 @@ def test_the_face_counts_four_times(judge: PromptableSam) -> None:
 def test_the_loss_is_the_weighted_sum_of_its_terms(batches: GeneratorBatches, judge: PromptableSam) -> None:
     batch = batches(0, SMALL)
     terms = generator_loss(Given(batch["image"]), judge, batch)
-    expected = terms["pixel"] + terms["gradient"] + generator_training.TOKEN_WEIGHT * terms["token"]
+    structure = generator_training.STRUCTURE_WEIGHT * terms["structure"]
+    expected = terms["pixel"] + terms["gradient"] + structure + generator_training.TOKEN_WEIGHT * terms["token"]
     assert terms["loss"].item() == pytest.approx(expected.item(), abs=1e-6)
     assert terms["token"] > 0
     assert [name for name, term in terms.items() if term.requires_grad] == ["loss"]

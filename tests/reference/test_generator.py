@@ -2,14 +2,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from s3pot.reference.generator import ReferenceGenerator, generate_references, one_hot_parsing
+from s3pot.reference.generator import DetailGate, ReferenceGenerator, generate_references, one_hot_parsing
 
 
 class Blind(nn.Module):
-    """Stands in for the encoder and sees nothing: the same 16-fold smaller map for every picture."""
+    """Stands in for the last stage of the encoder and sees nothing: the same map for every picture."""
 
     def forward(self, inputs: Tensor) -> Tensor:
-        return inputs.new_full((inputs.shape[0], 192, inputs.shape[2] // 16, inputs.shape[3] // 16), 0.1)
+        return inputs.new_full((inputs.shape[0], 192, inputs.shape[2] // 2, inputs.shape[3] // 2), 0.1)
 
 
 @pytest.fixture
@@ -51,20 +51,49 @@ def test_batch_equals_loop(generator: ReferenceGenerator) -> None:
     torch.testing.assert_close(generator(images, parsing), alone, rtol=1e-4, atol=1e-5)
 
 
-def test_nothing_of_the_picture_passes_beside_the_narrow_map(generator: ReferenceGenerator) -> None:
+def close_gates(generator: ReferenceGenerator) -> None:
+    for gate in generator.gates:
+        assert isinstance(gate, DetailGate)
+        gate.compare[-1].bias.fill_(-1e4)
+
+
+def test_nothing_of_the_picture_passes_beside_the_narrow_map_and_the_gates(generator: ReferenceGenerator) -> None:
     parsing = one_hot_parsing(parsings(1))
-    assert not torch.equal(generator(pictures(1), parsing), generator(pictures(1, seed=5), parsing))
-    generator.encoder = Blind()
-    assert torch.equal(generator(pictures(1), parsing), generator(pictures(1, seed=5), parsing))
+    images = (pictures(1), pictures(1, seed=5))
+    narrow, generator.stage16 = generator.stage16, Blind()
+    assert not torch.equal(generator(images[0], parsing), generator(images[1], parsing)), "through the gates"
+    close_gates(generator)
+    assert torch.equal(generator(images[0], parsing), generator(images[1], parsing))
+    generator.stage16 = narrow
+    assert not torch.equal(generator(images[0], parsing), generator(images[1], parsing)), "through the narrow map"
 
 
 def test_the_narrow_map_is_sixteen_times_smaller(generator: ReferenceGenerator) -> None:
-    features = generator.encoder(torch.cat([pictures(1), one_hot_parsing(parsings(1))], dim=1))
-    assert features.shape == (1, 192, 4, 4)
+    seen: list[Tensor] = []
+    generator.context.register_forward_hook(lambda module, inputs, output: seen.append(output))
+    generator(pictures(1), one_hot_parsing(parsings(1)))
+    assert seen[0].shape == (1, 192, 4, 4)
+
+
+def test_a_gate_lets_through_a_share_of_the_detail_and_no_more_than_a_coarser_one() -> None:
+    torch.manual_seed(0)
+    gate = DetailGate(drawn=6, encoded=5, detail=4).eval().requires_grad_(False)
+    drawing, features = torch.randn(2, 6, 8, 8), torch.randn(2, 5, 8, 8)
+    let_through, opened = gate(drawing, features, None)
+    assert let_through.shape == (2, 4, 8, 8)
+    assert opened.shape == (2, 1, 8, 8)
+    assert 0.0 < opened.min() < opened.max() < 1.0
+    torch.testing.assert_close(let_through, opened * gate.detail(features))
+    coarser = torch.zeros(2, 1, 8, 8)
+    coarser[..., :4] = 0.5
+    let_through, limited = gate(drawing, features, coarser)
+    torch.testing.assert_close(limited[..., :4], 0.5 * opened[..., :4])
+    assert let_through[..., 4:].abs().max() == 0.0
 
 
 def test_the_parsing_draws_outlines_at_full_resolution(generator: ReferenceGenerator) -> None:
-    generator.encoder = Blind()
+    generator.stage16 = Blind()
+    close_gates(generator)
     parsing = torch.full((1, 64, 64), 6, dtype=torch.uint8)
     changed = parsing.clone()
     changed[0, 32, 33] = 4
@@ -80,7 +109,8 @@ def test_the_parsing_draws_outlines_at_full_resolution(generator: ReferenceGener
 
 def test_an_outline_within_two_pixels_is_seen(generator: ReferenceGenerator) -> None:
     # Two classes change places within a block of 2 x 2: pooled to any coarser scale the parsings are the same.
-    generator.encoder = Blind()
+    generator.stage16 = Blind()
+    close_gates(generator)
     parsing = torch.full((1, 64, 64), 6, dtype=torch.uint8)
     parsing[0, 32, 32:34] = torch.tensor([4, 6])
     swapped = parsing.clone()
