@@ -4,6 +4,8 @@
     python ray_jobs/pretrain.py parser --data ../shared/data --teacher s3pot/weights/face_parser.safetensors
     python ray_jobs/pretrain.py nano_sam --data ../shared/data
     python ray_jobs/pretrain.py generator --data ../shared/data     (after nano_sam: its encoder judges references)
+    python ray_jobs/pretrain.py generator --data ../shared/data --seed 1
+        --start-from runs/weights/reference_generator.safetensors   (as long again, on other samples)
     python ray_jobs/pretrain.py landmarks --data ../shared/data     (finds face landmarks, for the score of references)
     python ray_jobs/pretrain.py supervised --data ../shared/data    (a baseline that is shown the truth)
     python ray_jobs/pretrain.py locator --data ../shared/data       (finds faces; starts from the embedded parser)
@@ -41,6 +43,7 @@ from s3pot.embedded import (
     load_locator,
     load_nano_sam,
     load_parser,
+    load_weights,
     save_weights,
     weights_folder,
 )
@@ -118,6 +121,15 @@ def main(
             help="Weights of a face parser; the new one learns its labels of the faces in celeba_hq as well.",
         ),
     ] = None,
+    start_from: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True,
+            dir_okay=False,
+            help="Weights of the same model to go on from (fine-tuning); give another --seed to see other samples.",
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of initial weights and samples.")] = 0,
     scale: Annotated[float, typer.Option(min=0.01, max=1.0, help="Share of every phase's steps that is run.")] = 1.0,
     measure_on: Annotated[
         Path | None,
@@ -145,17 +157,23 @@ def main(
         raise typer.BadParameter(str(error)) from error
     kinds = " ".join(left_out) or "none"
     _log.info("%d faces, %d cut-outs of fold prefix, left out: %s", len(material.faces), len(material.cutouts), kinds)
-    network, batches, loss, config = _plan(model, out, material, teacher)
-    config = scaled(config, scale)
+    network, batches, loss, config = _plan(model, out, material, teacher, seed)
+    trained = network.sam if isinstance(network, PromptableSam) else network
+    config = replace(scaled(config, scale), seed=seed)
     if smoke:
         config = PretrainConfig(phases=_SMOKE, checkpoint_minutes=config.checkpoint_minutes)
-    folder = runs / f"pretrain{variant}" / f"{model.value}{'-smoke' if smoke else ''}"
-    described = {"left_out": kinds, "scale": f"{scale:g}"} | ({"teacher": file_hash(teacher)} if teacher else {})
+    described = {"left_out": kinds, "scale": f"{scale:g}", "seed": str(seed)}
+    described |= {"teacher": file_hash(teacher)} if teacher else {}
+    name = f"{model.value}{f'-seed-{seed}' if seed else ''}"
+    if start_from is not None:
+        described["start_from"] = file_hash(start_from)
+        name += f"-from-{described['start_from'][:8]}"
+        load_weights(trained, start_from).requires_grad_(True)
+    folder = runs / f"pretrain{variant}" / f"{name}{'-smoke' if smoke else ''}"
     params = to_mapping(config) | {"faces": len(material.faces)} | described
-    with tracked_run("pretrain", f"{model.value}{variant}", params, runs) as tracked:
+    with tracked_run("pretrain", f"{name}{variant}", params, runs) as tracked:
         pretrain(network, batches, loss, config, folder / "checkpoint.pt", partial(_report, tracked, config))
         path = out / _FILES[model]
-        trained = network.sam if isinstance(network, PromptableSam) else network
         metadata = {"model": model.value, "steps": str(config.total_steps), "fold": "prefix"}
         save_weights(trained, path, metadata | described)
         tracked.log_artifact(path)
@@ -232,41 +250,41 @@ def scaled(config: PretrainConfig, scale: float) -> PretrainConfig:
 
 
 def _plan(
-    model: EmbeddedModel, out: Path, material: Material, teacher: Path | None
+    model: EmbeddedModel, out: Path, material: Material, teacher: Path | None, seed: int
 ) -> tuple[nn.Module, BatchMaker, "partial[dict[str, torch.Tensor]]", PretrainConfig]:
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     faces, cutouts = material.faces, material.cutouts
     match model:
         case EmbeddedModel.parser:
             parser = _fast(FaceParser())
             if teacher is not None:
                 faces = _with_unlabelled(material, load_parser(teacher))
-            return parser, ParserBatches(faces, cutouts), partial(parser_loss, parser), PARSER_SCHEDULE
+            return parser, ParserBatches(faces, cutouts, seed=seed), partial(parser_loss, parser), PARSER_SCHEDULE
         case EmbeddedModel.nano_sam:
             sam = PromptableSam(_fast(build_sam("nano")))
-            batches = SamBatches(faces, cutouts, material.natural)
+            batches = SamBatches(faces, cutouts, material.natural, seed=seed)
             return sam, batches, partial(sam_loss, sam), SAM_SCHEDULE
         case EmbeddedModel.generator:
             generator = _fast(ReferenceGenerator())
             judge = load_nano_sam(out / _FILES[EmbeddedModel.nano_sam])
             faces = _with_unlabelled(material, load_parser(out / _FILES[EmbeddedModel.parser]))
             loss = partial(generator_loss, generator, judge)
-            return generator, GeneratorBatches(faces, cutouts), loss, GENERATOR_SCHEDULE
+            return generator, GeneratorBatches(faces, cutouts, seed=seed), loss, GENERATOR_SCHEDULE
         case EmbeddedModel.landmarks:
             detector = _fast(LandmarkDetector())
-            return detector, LandmarkBatches(faces), partial(landmark_loss, detector), LANDMARK_SCHEDULE
+            return detector, LandmarkBatches(faces, seed=seed), partial(landmark_loss, detector), LANDMARK_SCHEDULE
         case EmbeddedModel.supervised:
             segmenter = _fast(SupervisedSegmenter())
             return (
                 segmenter,
-                SupervisedBatches(faces, cutouts),
+                SupervisedBatches(faces, cutouts, seed=seed),
                 partial(supervised_loss, segmenter),
                 SUPERVISED_SCHEDULE,
             )
         case EmbeddedModel.locator:
             parser, people = load_parser(), read_excluded(_PHOTOGRAPHS_OF_PEOPLE)
             locator = _fast(start_from_parser(FaceLocator(), parser))
-            scenes = LocatorBatches(load_scene_material(material, parser, people))
+            scenes = LocatorBatches(load_scene_material(material, parser, people), seed=seed)
             return locator, scenes, partial(locator_loss, locator), LOCATOR_SCHEDULE
 
 

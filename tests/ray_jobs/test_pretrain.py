@@ -1,9 +1,11 @@
 """Training of the embedded models on a drawn data set: a few steps of each, resumable, logged."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from skimage.data import astronaut
 from typer.testing import CliRunner, Result
@@ -26,7 +28,7 @@ from s3pot.embedded import (
     read_metadata,
 )
 from s3pot.pretrain.faces import FaceBank
-from s3pot.pretrain.loop import Phase, PretrainConfig
+from s3pot.pretrain.loop import BatchMaker, Phase, PretrainConfig
 from s3pot.pretrain.parser_training import ParserBatches
 from tests.faces import draw_face
 from tests.ray_jobs.test_data import SKIN_TO_CELEBAMASK
@@ -92,7 +94,14 @@ def test_the_landmark_detector_and_the_baseline_are_trained_and_load(data: Path,
     load_landmark_detector(tmp_path / "face_landmarks.safetensors")
     load_weights(SupervisedSegmenter(), tmp_path / "supervised_segmenter.safetensors")
     written = read_metadata(tmp_path / "face_landmarks.safetensors")
-    assert written == {"model": "landmarks", "steps": "3", "fold": "prefix", "left_out": "none", "scale": "1"}
+    assert written == {
+        "model": "landmarks",
+        "steps": "3",
+        "fold": "prefix",
+        "left_out": "none",
+        "scale": "1",
+        "seed": "0",
+    }
 
 
 def test_the_locator_is_trained_and_loads(data: Path, tmp_path: Path) -> None:
@@ -103,9 +112,9 @@ def test_the_locator_is_trained_and_loads(data: Path, tmp_path: Path) -> None:
 def test_a_kind_that_is_left_out_is_never_drawn(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[set[str]] = []
 
-    def spy(faces: object, cutouts: list[Cutout]) -> ParserBatches:
+    def spy(faces: FaceBank, cutouts: list[Cutout], seed: int) -> ParserBatches:
         seen.append({cutout.kind for cutout in cutouts})
-        return ParserBatches(faces, cutouts)  # type: ignore[arg-type]
+        return ParserBatches(faces, cutouts, seed)
 
     monkeypatch.setattr(pretrain, "ParserBatches", spy)
     for options in ((), ("--leave-out", "objects")):
@@ -119,9 +128,9 @@ def test_a_student_sees_the_unlabelled_faces_too_and_names_its_teacher(
 ) -> None:
     seen: list[tuple[str, ...]] = []
 
-    def spy(faces: FaceBank, cutouts: list[Cutout]) -> ParserBatches:
+    def spy(faces: FaceBank, cutouts: list[Cutout], seed: int) -> ParserBatches:
         seen.append(faces.ids)
-        return ParserBatches(faces, cutouts)
+        return ParserBatches(faces, cutouts, seed)
 
     monkeypatch.setattr(pretrain, "ParserBatches", spy)
     teacher = random_weights / "face_parser.safetensors"
@@ -130,6 +139,32 @@ def test_a_student_sees_the_unlabelled_faces_too_and_names_its_teacher(
     assert seen[1] == (*seen[0], "0001")
     assert read_metadata(tmp_path / "taught/weights/face_parser.safetensors")["teacher"] == file_hash(teacher)
     assert "teacher" not in read_metadata(tmp_path / "alone/weights/face_parser.safetensors")
+
+
+def test_fine_tuning_starts_from_the_weights_given_and_sees_other_samples(
+    data: Path, random_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[tuple[dict[str, torch.Tensor], torch.Tensor]] = []
+    whole = pretrain.pretrain
+
+    def spy(network: torch.nn.Module, batches: BatchMaker, *others: Any) -> torch.nn.Module:
+        weights = {name: weight.clone() for name, weight in network.state_dict().items()}
+        started.append((weights, batches(0, Phase(size=64, steps=1, batch=2))["image"]))
+        return whole(network, batches, *others)
+
+    monkeypatch.setattr(pretrain, "pretrain", spy)
+    start = random_weights / "face_parser.safetensors"
+    for options in ((), ("--start-from", str(start)), ("--start-from", str(start), "--seed", "1")):
+        assert _invoke(data, tmp_path, "parser", *options).exit_code == 0
+    given = load_parser(start).state_dict()
+    for weights, _ in started[1:]:
+        assert all(torch.equal(weights[name], given[name]) for name in given)
+    assert any(not torch.equal(started[0][0][name], given[name]) for name in given)
+    assert torch.equal(started[0][1], started[1][1])
+    assert not torch.equal(started[1][1], started[2][1])
+    written = read_metadata(tmp_path / "weights/face_parser.safetensors")
+    assert (written["start_from"], written["seed"]) == (file_hash(start), "1")
+    assert len(list((tmp_path / "pretrain").iterdir())) == 3, "a checkpoint folder each"
 
 
 def test_only_a_parser_has_a_teacher(data: Path, random_weights: Path, tmp_path: Path) -> None:
