@@ -21,36 +21,23 @@ training that was stopped goes on from its last checkpoint; one that is finished
 """
 
 import logging
-import shutil
 from dataclasses import replace
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from typing import Annotated
 
-import pandas as pd
 import torch
 import typer
 from torch import nn
 
+from ray_jobs.model_cards import PHOTOGRAPHS_OF_PEOPLE, write_card
 from ray_jobs.tracking import TrackedRun, tracked_run
 from s3pot.baselines.supervised import SupervisedSegmenter
 from s3pot.config import to_mapping
-from s3pot.embedded import (
-    file_hash,
-    load_generator,
-    load_landmark_detector,
-    load_locator,
-    load_nano_sam,
-    load_parser,
-    load_weights,
-    save_weights,
-    weights_folder,
-)
-from s3pot.ladder import LadderImage, read_ladder_images
+from s3pot.embedded import WEIGHT_FILES, file_hash, load_nano_sam, load_parser, load_weights, save_weights
 from s3pot.locator import FaceLocator
-from s3pot.parsing.network import PARSER_SIZE, FaceParser
-from s3pot.prefix import FrozenPrefix, PrefixConfig
+from s3pot.parsing.network import FaceParser
 from s3pot.pretrain.faces import FaceBank, join_faces, load_unlabelled_faces
 from s3pot.pretrain.generator_training import GENERATOR_SCHEDULE, GeneratorBatches, generator_loss
 from s3pot.pretrain.landmark_training import LANDMARK_SCHEDULE, LandmarkBatches, landmark_loss
@@ -59,17 +46,13 @@ from s3pot.pretrain.locator_training import LOCATOR_SCHEDULE, LocatorBatches, lo
 from s3pot.pretrain.loop import BatchMaker, Phase, PretrainConfig, pretrain
 from s3pot.pretrain.material import Material, load_material, read_excluded
 from s3pot.pretrain.parser_training import PARSER_SCHEDULE, ParserBatches, parser_loss
-from s3pot.pretrain.sam_training import SAM_SCHEDULE, SamBatches, load_natural, sam_loss
+from s3pot.pretrain.sam_training import SAM_SCHEDULE, SamBatches, sam_loss
 from s3pot.pretrain.supervised_training import SUPERVISED_SCHEDULE, SupervisedBatches, supervised_loss
 from s3pot.reference.generator import ReferenceGenerator
 from s3pot.reference.landmarks import LandmarkDetector
 from s3pot.sam.promptable import PromptableSam
 from s3pot.sam.sizes import build_sam
-from s3pot.scorecard import measure
-from s3pot.scorecard.card import write_measured_section
-from s3pot.scorecard.dev_scenes import SCENES, load_dev_material
-from s3pot.scorecard.generator import mean_face
-from s3pot.scorecard.table import Row
+from s3pot.scorecard.dev_scenes import SCENES
 
 _log = logging.getLogger("s3pot.pretrain")
 
@@ -85,16 +68,6 @@ class EmbeddedModel(StrEnum):
     locator = "locator"
 
 
-_FILES = {
-    EmbeddedModel.parser: "face_parser.safetensors",
-    EmbeddedModel.nano_sam: "nano_sam.safetensors",
-    EmbeddedModel.generator: "reference_generator.safetensors",
-    EmbeddedModel.landmarks: "face_landmarks.safetensors",
-    EmbeddedModel.supervised: "supervised_segmenter.safetensors",
-    EmbeddedModel.locator: "face_locator.safetensors",
-}
-_MEASURED = tuple(model for model in EmbeddedModel if model is not EmbeddedModel.supervised)
-_PHOTOGRAPHS_OF_PEOPLE = Path("experiments/natural_with_people.txt")
 _SMOKE_SCENES = 4
 _SMOKE = (Phase(size=64, steps=2, batch=2), Phase(size=128, steps=1, batch=2))
 
@@ -147,7 +120,7 @@ def main(
     left_out = sorted(set(leave_out or ()))
     variant = variant_name(left_out, scale)
     out = out or runs / f"weights{variant}"
-    if measure_on is not None and model not in _MEASURED:
+    if measure_on is not None and model is EmbeddedModel.supervised:
         raise typer.BadParameter(f"the scorecard has no rows for {model.value}: leave --measure-on out")
     if teacher is not None and model is not EmbeddedModel.parser:
         raise typer.BadParameter(f"only a parser learns from a teacher: leave --teacher out for {model.value}")
@@ -173,69 +146,14 @@ def main(
     params = to_mapping(config) | {"faces": len(material.faces)} | described
     with tracked_run("pretrain", f"{name}{variant}", params, runs) as tracked:
         pretrain(network, batches, loss, config, folder / "checkpoint.pt", partial(_report, tracked, config))
-        path = out / _FILES[model]
+        path = out / WEIGHT_FILES[model]
         metadata = {"model": model.value, "steps": str(config.total_steps), "fold": "prefix"}
         save_weights(trained, path, metadata | described)
         tracked.log_artifact(path)
     _log.info("wrote %s (%.1f MB)", path, path.stat().st_size / 1e6)
     if measure_on is not None:
-        card = write_card(model, out, measure_on, material, _SMOKE_SCENES if smoke else SCENES)
+        card = write_card(model.value, out, measure_on, material, _SMOKE_SCENES if smoke else SCENES)
         _log.info("measured numbers: %s", card)
-
-
-def write_card(model: EmbeddedModel, out: Path, manifest: Path, material: Material, scenes: int = SCENES) -> Path:
-    """Measure weights as they were written and put the numbers into the model card beside them.
-
-    Args:
-        model: which one; a generator's prompts take parser and nano SAM from `out`, too.
-        out: folder of weights; a card that is not there yet is copied from the installed weights.
-        manifest: composites made by `data`, at the working size; a locator is measured on scenes of fold `dev` instead.
-        material: what was trained on; gives the mean face that references are compared with, and the folder of data.
-        scenes: number of the locator's scenes with nothing on the face, and again with occluders.
-
-    Raises:
-        ValueError: for a model that the scorecard has no rows for.
-    """
-    path = out / _FILES[model]
-    if model is EmbeddedModel.locator:
-        rows, what = _measure_locator(path, material, scenes), f"2 x {scenes} scenes of fold dev"
-    else:
-        images = read_ladder_images(pd.read_parquet(manifest), PARSER_SIZE)
-        rows, what = _measure_on(images, model, out, material), f"{len(images)} pictures of {manifest}"
-    card = path.with_suffix(".md")
-    if not card.exists():
-        shutil.copyfile(weights_folder() / card.name, card)
-    write_measured_section(card, rows, f"{what}, weights {file_hash(path)}")
-    return card
-
-
-def _measure_locator(path: Path, material: Material, scenes: int) -> list[Row]:
-    to_locate = load_dev_material(material.data, material.excluded, read_excluded(_PHOTOGRAPHS_OF_PEOPLE), scenes)
-    measured_on = measure.Material(composites=[], faces_to_locate=to_locate)
-    return measure.measure_model("locator", measured_on, locator=load_locator(path))
-
-
-def _measure_on(images: list[LadderImage], model: EmbeddedModel, out: Path, material: Material) -> list[Row]:
-    natural_val = material.data / "natural" / "val"
-    measured_on = measure.Material(
-        composites=images,
-        natural=load_natural(natural_val) if natural_val.is_dir() else None,
-        mean_face=mean_face(material.faces.images),
-    )
-    files = {each: out / name for each, name in _FILES.items()}
-    match model:
-        case EmbeddedModel.parser:
-            return measure.measure_model("parser", measured_on, parser=load_parser(files[model]))
-        case EmbeddedModel.nano_sam:
-            return measure.measure_model("nano_sam", measured_on, sam=load_nano_sam(files[model]))
-        case EmbeddedModel.generator:
-            parser, sam = load_parser(files[EmbeddedModel.parser]), load_nano_sam(files[EmbeddedModel.nano_sam])
-            prefix = FrozenPrefix(parser, load_generator(files[model]), sam, PrefixConfig())
-            return measure.measure_model("generator", measured_on, prefix=prefix)
-        case EmbeddedModel.landmarks:
-            return measure.measure_model("landmarks", measured_on, detector=load_landmark_detector(files[model]))
-        case _:
-            raise ValueError(f"the scorecard has no rows for {model.value}")
 
 
 def variant_name(left_out: list[str], scale: float) -> str:
@@ -266,8 +184,8 @@ def _plan(
             return sam, batches, partial(sam_loss, sam), SAM_SCHEDULE
         case EmbeddedModel.generator:
             generator = _fast(ReferenceGenerator())
-            judge = load_nano_sam(out / _FILES[EmbeddedModel.nano_sam])
-            faces = _with_unlabelled(material, load_parser(out / _FILES[EmbeddedModel.parser]))
+            judge = load_nano_sam(out / WEIGHT_FILES["nano_sam"])
+            faces = _with_unlabelled(material, load_parser(out / WEIGHT_FILES["parser"]))
             loss = partial(generator_loss, generator, judge)
             return generator, GeneratorBatches(faces, cutouts, seed=seed), loss, GENERATOR_SCHEDULE
         case EmbeddedModel.landmarks:
@@ -282,7 +200,7 @@ def _plan(
                 SUPERVISED_SCHEDULE,
             )
         case EmbeddedModel.locator:
-            parser, people = load_parser(), read_excluded(_PHOTOGRAPHS_OF_PEOPLE)
+            parser, people = load_parser(), read_excluded(PHOTOGRAPHS_OF_PEOPLE)
             locator = _fast(start_from_parser(FaceLocator(), parser))
             scenes = LocatorBatches(load_scene_material(material, parser, people), seed=seed)
             return locator, scenes, partial(locator_loss, locator), LOCATOR_SCHEDULE

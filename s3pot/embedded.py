@@ -27,14 +27,16 @@ from s3pot.sam.sizes import build_sam
 
 Part = Literal["locator", "parser", "nano_sam", "generator", "landmarks", "reweighter"]
 
-_FILES: dict[str, str] = {
+WEIGHT_FILES: dict[str, str] = {
     "locator": "face_locator.safetensors",
     "parser": "face_parser.safetensors",
     "nano_sam": "nano_sam.safetensors",
     "generator": "reference_generator.safetensors",
     "landmarks": "face_landmarks.safetensors",
     "reweighter": "reweighter.safetensors",
+    "supervised": "supervised_segmenter.safetensors",
 }
+"""Names of the files below the weights folder; the supervised baseline is no part of the chain and does not ship."""
 _METADATA = "s3pot"
 # Set by a program that has shown the licence, for the processes it starts.
 LICENCE_SHOWN = "S3POT_LICENCE_SHOWN"
@@ -57,12 +59,12 @@ def weights_path(part: Part) -> Path:
     Raises:
         WeightsError: if it does not.
     """
-    path = weights_folder() / _FILES[part]
+    path = weights_folder() / WEIGHT_FILES[part]
     if not path.is_file():
         job = "s3pot train" if part == "reweighter" else f"python ray_jobs/pretrain.py {part}"
         raise WeightsError(
             f"{path}: the embedded {part} weights are missing. Reinstall the package, or set S3POT_WEIGHTS to a folder "
-            f"that holds {_FILES[part]}, or train it: {job} --help"
+            f"that holds {WEIGHT_FILES[part]}, or train it: {job} --help"
         )
     return path
 

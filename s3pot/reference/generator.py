@@ -94,7 +94,7 @@ class ReferenceGenerator(nn.Module):
 
 
 def _regions(parsing: Tensor, like: Tensor) -> Tensor:
-    return functional.adaptive_avg_pool2d(parsing, like.shape[-2:])
+    return functional.adaptive_avg_pool2d(parsing, (like.shape[-2], like.shape[-1]))
 
 
 def one_hot_parsing(parsing: UInt8[Tensor, "b h w"]) -> Float[Tensor, "b 12 h w"]:

@@ -17,6 +17,7 @@ from s3pot.chain import ChainConfig, chain_identity
 from s3pot.composite import Cutout
 from s3pot.data.folds import fold_of_face
 from s3pot.embedded import (
+    WEIGHT_FILES,
     WeightsError,
     file_hash,
     load_generator,
@@ -242,7 +243,7 @@ def test_measured_numbers_go_into_the_card(
 ) -> None:
     for file in random_weights.glob("*.safetensors"):
         (tmp_path / file.name).write_bytes(file.read_bytes())
-    name = Path(pretrain._FILES[pretrain.EmbeddedModel(model)]).stem
+    name = Path(WEIGHT_FILES[model]).stem
     (tmp_path / f"{name}.md").write_text("# Card\n\nWords that stay.\n")
     result = _invoke(data, tmp_path, model, "--out", str(tmp_path), "--measure-on", str(astronaut_manifest))
     assert result.exception is None
