@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from s3pot.chain import ChainConfig
 from s3pot.embedded import (
     WEIGHT_FILES,
     file_hash,
@@ -17,7 +18,7 @@ from s3pot.embedded import (
 )
 from s3pot.ladder import LadderImage, read_ladder_images
 from s3pot.parsing.network import PARSER_SIZE
-from s3pot.prefix import FrozenPrefix, PrefixConfig
+from s3pot.prefix import FrozenPrefix
 from s3pot.pretrain.material import Material, read_excluded
 from s3pot.pretrain.sam_training import load_natural
 from s3pot.scorecard import measure
@@ -77,7 +78,7 @@ def _measure_on(images: list[LadderImage], model: EmbeddedModel, out: Path, mate
             return measure.measure_model("nano_sam", measured_on, sam=load_nano_sam(files[model]))
         case "generator":
             parser, sam = load_parser(files["parser"]), load_nano_sam(files["nano_sam"])
-            prefix = FrozenPrefix(parser, load_generator(files[model]), sam, PrefixConfig())
+            prefix = FrozenPrefix(parser, load_generator(files[model]), sam, ChainConfig().prefix)
             return measure.measure_model("generator", measured_on, prefix=prefix)
         case "landmarks":
             return measure.measure_model("landmarks", measured_on, detector=load_landmark_detector(files[model]))

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -52,11 +52,15 @@ class ChainConfig:
     prefix: PrefixConfig = field(default_factory=PrefixConfig)
 
     def __post_init__(self) -> None:
-        """Check that a checkpoint is named exactly when one is needed."""
+        """Check that a checkpoint is named exactly when one is needed, and settle what depends on the SAM."""
         if self.sam != "nano" and self.sam_checkpoint is None:
             raise ValueError(f"sam_checkpoint must name the official checkpoint of {self.sam}, got none")
         if self.sam == "nano" and self.sam_checkpoint is not None:
             raise ValueError("sam_checkpoint is for vit_b, vit_l and vit_h; the nano SAM is embedded")
+        if self.prefix.feature_enhancement is None:
+            # Written down rather than looked up later: runs and stores say what they did.
+            settled = replace(self.prefix, feature_enhancement=self.sam != "nano")
+            object.__setattr__(self, "prefix", settled)
 
 
 def load_sam(config: ChainConfig) -> PromptableSam:

@@ -58,6 +58,24 @@ class TestConfig:
             parse(ChainConfig, {"sam_checkpoint": "sam.pth"}, where="test")
 
 
+class TestFeatureEnhancement:
+    def test_by_default_it_is_what_suits_the_sam_and_is_written_down(self) -> None:
+        assert ChainConfig().prefix.feature_enhancement is False
+        official = ChainConfig(sam="vit_h", sam_checkpoint=Path("sam.pth"))
+        assert official.prefix.feature_enhancement is True
+        assert to_mapping(ChainConfig())["prefix"]["feature_enhancement"] is False
+
+    @pytest.mark.parametrize("chosen", [True, False])
+    def test_what_was_asked_for_stays(self, chosen: bool) -> None:
+        asked = PrefixConfig(feature_enhancement=chosen, seed=3)
+        for config in (ChainConfig(prefix=asked), ChainConfig(sam="vit_b", sam_checkpoint=Path("b.pth"), prefix=asked)):
+            assert config.prefix == asked
+            assert config.prefix.enhances is chosen
+
+    def test_a_prefix_by_itself_follows_the_paper(self) -> None:
+        assert PrefixConfig().enhances
+
+
 @pytest.mark.usefixtures("random_weights")
 class TestLoading:
     def test_the_embedded_chain_runs(self) -> None:
@@ -167,7 +185,7 @@ class TestIdentity:
             replace(base, alignment="none"),
             replace(base, enhance_point_only=True),
             replace(base, prefix=PrefixConfig(face_completion="hull")),
-            replace(base, prefix=PrefixConfig(feature_enhancement=False)),
+            replace(base, prefix=PrefixConfig(feature_enhancement=True)),
             replace(base, prefix=PrefixConfig(selector=SelectorConfig(kind="otsu"))),
             replace(base, prefix=PrefixConfig(seed=1)),
         ]
