@@ -242,4 +242,7 @@ SMOKE: dict[str, Any] = {"steps": 3, "limit": 2, "images_per_trial": 1}
 command = job_command(OverfitConfig, overfit, SMOKE, __doc__ or "")
 
 if __name__ == "__main__":
-    run_alone(command)
+    # Trials are pickled by reference, and a worker's __main__ is not this file: run the module under its own name.
+    from ray_jobs import overfit as job
+
+    run_alone(job.command)

@@ -10,7 +10,7 @@ What was not given stands in the table as not measured.
 import json
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -123,6 +123,11 @@ def scorecard(config: ScorecardConfig) -> list[Row]:
 
 def measure(config: ScorecardConfig) -> Findings:
     """Measure all that the configuration gives material for, one part after the other."""
+    # First what only has to be read: a wrong path should not come out after minutes of measuring.
+    evaluations = {
+        key: read_evaluation(path) for key, path in (("overfit", config.overfit), ("real_dev", config.real_dev)) if path
+    }
+    clean = None if config.clean is None else pd.read_parquet(config.clean)[: config.limit or None]
     prefix = load_prefix(config.chain)
     material = _material(config, prefix.size)
     _log.info("%d composites", len(material.composites))
@@ -142,7 +147,12 @@ def measure(config: ScorecardConfig) -> Findings:
     findings.tables["ladder"] = ladder
     _log.info("reference generator")
     findings.add(find_generator(material, prefix, ladder[ladder["head"] == "none"], config.seed))
-    findings.add(_chain(config, material, prefix, reweighter, ladder))
+    findings.add(_chain(material, prefix, reweighter, ladder, evaluations, config.seed))
+    if clean is not None:
+        _log.info("faces without occluder")
+        table = measure_clean_faces([read_image(path) for path in clean["path"]], clean, prefix, reweighter)
+        estimates = estimate_clean_faces(table, _threshold(config), config.seed)
+        findings.add(Findings(tables={"clean_faces": table}, estimates=estimates))
     return findings
 
 
@@ -178,30 +188,23 @@ def _climb(
 
 
 def _chain(
-    config: ScorecardConfig,
     material: Material,
     prefix: FrozenPrefix,
     reweighter: nn.Module | None,
     ladder: pd.DataFrame,
+    evaluations: Mapping[str, pd.DataFrame],
+    seed: int,
 ) -> Findings:
     ceilings = measure_chain_ceilings(material.composites, prefix.sam)
     head = "none" if reweighter is None else "reweighter"
     findings = Findings(tables={"chain_ceilings": ceilings})
-    findings.estimates.update(estimate_chain(ladder, ceilings, head, config.seed))
-    if config.overfit is not None:
-        table = read_evaluation(config.overfit)
-        findings.estimates.update(estimate_evaluation(table, "chain/overfit", config.seed, ceilings))
-    if config.real_dev is not None:
-        found = estimate_evaluation(read_evaluation(config.real_dev), "chain/real_dev", config.seed)
+    findings.estimates.update(estimate_chain(ladder, ceilings, head, seed))
+    if "overfit" in evaluations:
+        findings.estimates.update(estimate_evaluation(evaluations["overfit"], "chain/overfit", seed, ceilings))
+    if "real_dev" in evaluations:
+        found = estimate_evaluation(evaluations["real_dev"], "chain/real_dev", seed)
         # Thirty photographs of many kinds: the mean over all of them is the number.
         findings.estimates.update({key: value for key, value in found.items() if key == "chain/real_dev_all"})
-    if config.clean is not None:
-        _log.info("faces without occluder")
-        faces = pd.read_parquet(config.clean)[: config.limit or None]
-        images = [read_image(path) for path in faces["path"]]
-        table = measure_clean_faces(images, faces, prefix, reweighter)
-        findings.tables["clean_faces"] = table
-        findings.estimates.update(estimate_clean_faces(table, _threshold(config), config.seed))
     return findings
 
 

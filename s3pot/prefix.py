@@ -36,8 +36,7 @@ class PrefixConfig:
     Attributes:
         face_completion: how the parsing is completed before generation; `none` is the paper.
         feature_enhancement: contrast enhanced tokens (paper) rather than image tokens; none = what suits the SAM of
-            the chain: on for the official ones, as in the paper, off for nano, which does better without (chosen on
-            dev, with truth).
+            the chain: on for the official ones, as in the paper, off for nano (chosen on dev with truth; LOG.md).
         initial_prompt: which face token is p_i; the paper takes the most similar one.
         selector: how prompts are chosen.
         seed: of the random initial prompt.

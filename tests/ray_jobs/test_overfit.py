@@ -1,5 +1,7 @@
 """The per-image fleet: same result whatever the packing, resumable, a failing image is a row."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -63,3 +65,13 @@ def test_an_image_that_fails_is_a_row(astronaut_store: PromptStore, tmp_path: Pa
 def test_an_unknown_image_is_one_sentence(astronaut_store: PromptStore, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="holds no image 'nobody'"):
         overfit(OverfitConfig(store=astronaut_store.root, images=("nobody",), runs=tmp_path))
+
+
+def test_the_file_run_as_a_program(astronaut_store: PromptStore, repository: Path, tmp_path: Path) -> None:
+    words = [f"store={astronaut_store.root}", "steps=1", "limit=1", "name=alone", f"runs={tmp_path}"]
+    done = subprocess.run(
+        [sys.executable, "ray_jobs/overfit.py", *words], cwd=repository, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    rows = pd.read_parquet(tmp_path / "overfit" / "alone" / "per_image.parquet")
+    assert rows["steps"].tolist() == [1]
