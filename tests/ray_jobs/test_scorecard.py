@@ -68,3 +68,13 @@ def test_measuring_is_repeatable_and_a_head_is_optional(folder: Path, random_wei
 def test_wrong_values_name_their_key(wrong: dict[str, int]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         ScorecardConfig(manifest=Path("m.parquet"), **wrong)  # type: ignore[arg-type]
+
+
+def test_a_wrong_path_comes_out_before_anything_is_measured(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ray_jobs.scorecard.load_prefix", lambda chain: pytest.fail("models were loaded first"))
+    for key in ("overfit", "real_dev"):
+        config = ScorecardConfig(manifest=folder / "manifest.parquet", **{key: tmp_path / "nothing"})
+        with pytest.raises(FileNotFoundError, match=r"nothing.*no such table"):
+            measure(config)
