@@ -2,7 +2,7 @@
 
 They are drawn like those of the training (`s3pot.pretrain.locator_scenes`: side, roll, light and blur), but of faces
 and cut-outs of fold `dev`, and of no portraits: nobody labelled their crops. Only the backgrounds were seen in
-training; there are no others without people.
+training; the other photographs, on which answers are counted too, were not.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -51,10 +51,11 @@ class LocatorMaterial:
 def load_dev_material(
     data: Path, excluded: Collection[str], with_people: Collection[str], scenes: int = SCENES
 ) -> LocatorMaterial:
-    """Read faces and cut-outs of fold `dev` and the photographs of the training.
+    """Read faces and cut-outs of fold `dev`, the photographs of the training, and others where there are any.
 
     Args:
-        data: folder with celebamask/train, occluders/train and natural/train; `val` is never touched.
+        data: folder with celebamask/train, occluders/train, natural/train and perhaps natural/val; no face and no
+            cut-out of `val` is touched.
         excluded: ids of faces that are no clean bases.
         with_people: stems of photographs with people in them.
         scenes: number of scenes of each set.
@@ -64,10 +65,12 @@ def load_dev_material(
     """
     faces = data / "celebamask" / "train"
     listed = list_cutouts(data / "occluders" / "train", "dev")
+    unseen = data / "natural" / "val"
     return LocatorMaterial(
         faces=load_faces(faces, list_faces(faces, "dev", excluded)),
         cutouts=[load_cutout(kind, path) for kind, path in listed],
         photographs=read_backgrounds(data / "natural" / "train", with_people),
+        others=read_backgrounds(unseen, with_people) if unseen.is_dir() else {},
         scenes=scenes,
     )
 

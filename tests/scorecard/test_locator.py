@@ -208,6 +208,13 @@ class TestMaterial:
         assert set(loaded.photographs) == {"hill"}
         assert (loaded.others, loaded.scenes) == ({}, 5)
 
+    def test_photographs_that_training_never_saw_are_kept_apart(self, data: Path) -> None:
+        (data / "natural/val/images").mkdir(parents=True)
+        for name in ("lake", "party"):
+            Image.fromarray(TEXTURED).save(data / "natural/val/images" / f"{name}.jpg")
+        loaded = load_dev_material(data, excluded=[], with_people=["crowd", "party"])
+        assert (set(loaded.photographs), set(loaded.others)) == ({"hill"}, {"lake"})
+
     def test_only_photographs_of_people_are_an_error(self, data: Path) -> None:
         with pytest.raises(FileNotFoundError, match="without people"):
             read_backgrounds(data / "natural" / "train", ["hill", "crowd"])
