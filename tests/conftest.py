@@ -49,6 +49,15 @@ def shared_data() -> Path:
     return shared / "data"
 
 
+@pytest.fixture(scope="session")
+def shared_parity() -> Path:
+    """Folder of the facts about released networks [shared/parity/README.md]; without it the test is skipped."""
+    shared = Path(os.environ.get("S3POT_SHARED", REPOSITORY.parent / "shared"))
+    if not (shared / "parity").is_dir():
+        pytest.skip(f"no parity facts at {shared / 'parity'}; set S3POT_SHARED to the folder that holds parity/")
+    return shared / "parity"
+
+
 @pytest.fixture
 def rng() -> np.random.Generator:
     """A generator with a fixed seed, fresh for each test."""

@@ -1,10 +1,22 @@
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from s3pot.parsing.classes import CLASSES, FACE_CLASSES, celebamask_to_12, face_mask
+from s3pot.parsing.classes import (
+    CELEBAMASK_GLASSES,
+    CELEBAMASK_HAT,
+    CLASSES,
+    FACE_CLASSES,
+    LABEL_ORDERS,
+    LabelOrder,
+    celebamask_to_12,
+    face_mask,
+    labels_to_12,
+    table_to_12,
+)
 
 # The order of merged CelebAMask-HQ label maps, and what each becomes.
 CELEBAMASK = [
@@ -28,6 +40,11 @@ CELEBAMASK = [
     ("neck", "below_face"),
     ("cloth", "background"),
 ]
+# Where each of those stands in the other orders, counted by hand in the sources that `LABEL_ORDERS` names.
+IDS_OF_OTHER_ORDERS = {
+    "face_parsing_pytorch": [0, 1, 10, 6, 4, 5, 2, 3, 7, 8, 11, 12, 13, 17, 18, 9, 15, 14, 16],
+    "segface": [0, 2, 10, 15, 8, 9, 6, 7, 4, 5, 11, 13, 12, 14, 16, 17, 18, 1, 3],
+}
 
 
 def test_the_twelve_classes_in_order() -> None:
@@ -43,6 +60,40 @@ def test_every_celebamask_label_by_hand() -> None:
     converted = celebamask_to_12(np.arange(19, dtype=np.uint8).reshape(1, 19))
     assert converted.dtype == np.uint8
     assert [CLASSES[label] for label in converted[0]] == [name for _, name in CELEBAMASK]
+
+
+def test_glasses_and_hat_of_celebamask_by_hand() -> None:
+    assert (CELEBAMASK[CELEBAMASK_GLASSES][0], CELEBAMASK[CELEBAMASK_HAT][0]) == ("eye_g", "hat")
+
+
+def test_every_order_is_named_and_holds_the_same_19_classes() -> None:
+    assert set(LABEL_ORDERS) == set(get_args(LabelOrder)) == {"celebamask_hq", *IDS_OF_OTHER_ORDERS}
+    assert all(sorted(names) == sorted(name for name, _ in CELEBAMASK) for names in LABEL_ORDERS.values())
+    assert list(LABEL_ORDERS["celebamask_hq"]) == [name for name, _ in CELEBAMASK]
+
+
+@pytest.mark.parametrize("order", IDS_OF_OTHER_ORDERS)
+def test_every_label_of_the_other_orders_by_hand(order: LabelOrder) -> None:
+    ids = IDS_OF_OTHER_ORDERS[order]
+    assert [LABEL_ORDERS[order][label] for label in ids] == [name for name, _ in CELEBAMASK]
+    converted = labels_to_12(np.array(ids, dtype=np.uint8), order)
+    assert converted.dtype == np.uint8
+    assert [CLASSES[label] for label in converted] == [name for _, name in CELEBAMASK]
+
+
+def test_a_batch_of_label_maps_keeps_its_shape() -> None:
+    assert labels_to_12(np.zeros((2, 3, 4), dtype=np.uint8), "segface").shape == (2, 3, 4)
+
+
+@pytest.mark.parametrize("order", get_args(LabelOrder))
+def test_an_id_beyond_the_order_is_an_error_that_names_both(order: LabelOrder) -> None:
+    with pytest.raises(ValueError, match=f"{order} labels .* got 19"):
+        labels_to_12(np.array([3, 19], dtype=np.uint8), order)
+
+
+def test_an_unknown_order_is_an_error_that_names_the_choices() -> None:
+    with pytest.raises(ValueError, match=r"'bisenet'.*celebamask_hq, face_parsing_pytorch, segface"):
+        table_to_12.__wrapped__("bisenet")  # past the type checks of the tests, as a user calls it
 
 
 @pytest.mark.parametrize("label", [19, 255])
