@@ -18,8 +18,8 @@ import typer
 
 from analysis.results import ResultsError
 from s3pot import yaml12
+from s3pot.checkpoints.reading import WeightsError
 from s3pot.config import ConfigError, apply_overrides, describe, load_yaml, parse, to_mapping
-from s3pot.embedded import WeightsError
 from s3pot.images import ImageError
 from s3pot.store.prompt_store import StoreError
 

@@ -8,12 +8,11 @@ from pathlib import Path
 import torch
 
 from s3pot.alignment import AlignmentMode, FaceAligner
+from s3pot.checkpoints.reading import WeightsError, fit, read_contents, state_of
 from s3pot.config import parse, to_mapping
 from s3pot.embedded import (
-    WeightsError,
     device_of,
     file_hash,
-    load_checkpoint,
     load_generator,
     load_locator,
     load_nano_sam,
@@ -73,7 +72,7 @@ def load_sam(config: ChainConfig) -> PromptableSam:
         sam = load_nano_sam(enhance_point_only=config.enhance_point_only)
     else:
         stock = build_sam(config.sam)
-        load_checkpoint(stock, config.sam_checkpoint)
+        fit(stock, state_of(read_contents(config.sam_checkpoint), config.sam_checkpoint), config.sam_checkpoint)
         sam = PromptableSam(stock, enhance_point_only=config.enhance_point_only)
     return sam.to(device_of(config.device)).eval()
 

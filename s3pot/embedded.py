@@ -8,7 +8,6 @@ import hashlib
 import json
 import logging
 import os
-import pickle
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Literal
@@ -18,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
+from s3pot.checkpoints.reading import WeightsError, fit, read_contents
 from s3pot.locator import FaceLocator
 from s3pot.parsing.network import FaceParser
 from s3pot.reference.generator import ReferenceGenerator
@@ -41,10 +41,6 @@ _METADATA = "s3pot"
 # Set by a program that has shown the licence, for the processes it starts.
 LICENCE_SHOWN = "S3POT_LICENCE_SHOWN"
 _log = logging.getLogger(__name__)
-
-
-class WeightsError(RuntimeError):
-    """Weights are missing or do not fit the model; the message names the file and the fix."""
 
 
 def weights_folder() -> Path:
@@ -106,44 +102,9 @@ def load_weights(model: nn.Module, path: Path) -> nn.Module:
     """Load a safetensors file into a model of the same names and shapes; fp16 becomes the model's dtype.
 
     Raises:
-        WeightsError: if the file is unreadable or an entry is missing, unexpected or of another shape.
+        WeightsError: if the file is missing or unreadable or an entry is missing, unexpected or of another shape.
     """
-    try:
-        with safe_open(path, framework="pt") as opened:
-            tensors = {name: opened.get_tensor(name) for name in opened.keys()}
-    except (SafetensorError, OSError) as error:
-        raise WeightsError(f"{path}: not a readable safetensors file ({error})") from error
-    return _fit(model, tensors, path)
-
-
-def load_checkpoint(model: nn.Module, path: Path) -> nn.Module:
-    """Load a PyTorch checkpoint, a plain state dict, into a model; only tensors are unpickled (`weights_only=True`).
-
-    Raises:
-        WeightsError: if the file is missing, unreadable or holds code, or does not fit the model.
-    """
-    if not path.is_file():
-        raise WeightsError(f"{path}: no such checkpoint; get it from its authors and name where it lies")
-    try:
-        tensors = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
-        raise WeightsError(f"{path}: not a readable checkpoint of tensors ({str(error).splitlines()[0]})") from error
-    if not isinstance(tensors, dict) or not all(isinstance(value, torch.Tensor) for value in tensors.values()):
-        raise WeightsError(f"{path}: not a plain state dict of tensors")
-    return _fit(model, tensors, path)
-
-
-def _fit(model: nn.Module, tensors: dict[str, torch.Tensor], path: Path) -> nn.Module:
-    expected = model.state_dict()
-    missing, unexpected = sorted(expected.keys() - tensors.keys()), sorted(tensors.keys() - expected.keys())
-    misshaped = sorted(name for name in expected.keys() & tensors.keys() if expected[name].shape != tensors[name].shape)
-    if missing or unexpected or misshaped:
-        raise WeightsError(
-            f"{path}: does not fit {type(model).__name__}: {len(missing)} missing {missing[:3]}, "
-            f"{len(unexpected)} unexpected {unexpected[:3]}, {len(misshaped)} of another shape {misshaped[:3]}"
-        )
-    model.load_state_dict(tensors)
-    return model.eval().requires_grad_(False)
+    return fit(model, read_contents(path), path)
 
 
 def load_locator(path: Path | None = None) -> FaceLocator:

@@ -16,7 +16,8 @@ from torch import nn
 
 from s3pot.alignment import AlignedFace, FaceAligner, to_original_frame
 from s3pot.chain import ChainConfig, load_aligner, load_prefix, load_reweighter, read_abstention_threshold
-from s3pot.embedded import WeightsError, weights_path
+from s3pot.checkpoints.reading import WeightsError
+from s3pot.embedded import weights_path
 from s3pot.images import read_image
 from s3pot.prediction import predict_occlusion
 from s3pot.prefix import FrozenPrefix, PrefixResult

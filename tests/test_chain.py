@@ -17,7 +17,7 @@ from s3pot.chain import (
     read_reweighter_config,
 )
 from s3pot.config import ConfigError, parse, to_mapping
-from s3pot.embedded import WeightsError, save_weights
+from s3pot.embedded import save_weights
 from s3pot.head.reweighter import PromptReweighter, ReweighterConfig
 from s3pot.locator import FaceLocator
 from s3pot.matching.selector import SelectorConfig

@@ -10,7 +10,7 @@ from skimage.data import astronaut
 
 from s3pot.alignment import FaceAligner
 from s3pot.chain import ABSTAIN_BELOW, ChainConfig, load_reweighter
-from s3pot.embedded import WeightsError, load_locator, read_metadata, save_weights
+from s3pot.embedded import load_locator, read_metadata, save_weights
 from s3pot.images import ImageError, encode_jpeg, write_png
 from s3pot.parsing.classes import face_mask
 from s3pot.segmenter import OcclusionSegmenter, SegmentationResult
