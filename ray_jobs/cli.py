@@ -2,7 +2,7 @@
 
 import typer
 
-from ray_jobs import data, encode, evaluate, overfit, report, train
+from ray_jobs import data, encode, evaluate, models, overfit, report, train
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -17,6 +17,7 @@ app.command("train")(train.command)
 app.command("overfit")(overfit.command)
 app.command("evaluate")(evaluate.command)
 app.command("report")(report.command)
+app.add_typer(models.app, name="models")
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
     python ray_jobs/encode.py input=photos store=runs/stores/photos
     python ray_jobs/encode.py input=composites/manifest.parquet store=runs/stores/dev chain.alignment=none
+    python ray_jobs/encode.py input=photos store=runs/stores/all chain.faces=all       (a row for every face)
 
 Running it again does only what is missing. An unreadable image becomes a row with its error and loses nothing else.
 """
@@ -20,9 +21,11 @@ from ray_jobs import cluster
 from ray_jobs.job_cli import PartlyFailed, absolute, job_command, run_alone, with_absolute_paths
 from ray_jobs.run_folder import open_run
 from ray_jobs.tracking import tracked_run
+from s3pot.alignment import image_of_face
 from s3pot.chain import ChainConfig, load_aligner, load_prefix
 from s3pot.config import ConfigError, to_mapping
 from s3pot.images import list_images
+from s3pot.landmark_file import LandmarkFile
 from s3pot.store.encoding import encode_images
 from s3pot.store.prompt_store import PromptStore
 
@@ -77,10 +80,13 @@ def encode(config: EncodeConfig) -> PromptStore:
 
     Raises:
         PartlyFailed: if images failed; all others are in the store.
+        ConfigError: if the input or the landmark file cannot be used.
     """
     config = with_absolute_paths(config)
-    store = PromptStore.create(config.store, config.chain)
     items = read_items(config.input, config.limit)
+    _check_ids(items, config)
+    store = PromptStore.create(config.store, config.chain)
+    # The first face of an image has the image's id, and all faces of an image are written at once.
     done = set(store.rows(["status"])["id"])
     todo = [item for item in items if item["id"] not in done]
     _log.info("%d images, %d already in %s", len(items), len(items) - len(todo), store.root)
@@ -91,14 +97,16 @@ def encode(config: EncodeConfig) -> PromptStore:
         if todo:
             _run(todo, store, config)
         rows = store.rows(["status", "error"])
-        rows = rows[rows["id"].isin({item["id"] for item in items})]
+        images = rows["id"] if config.chain.faces == "main" else rows["id"].map(image_of_face)
+        rows = rows[images.isin({item["id"] for item in items})]
         counts = {f"status_{status}": count for status, count in rows["status"].value_counts().items()}
         seconds = time.monotonic() - started
         tracked.log_metrics(counts | {"seconds": seconds, "images_per_second": len(todo) / max(seconds, 1e-9)})
     failed = rows[rows["status"] == "failed"]
     _log.info("store %s: %s", store.root, ", ".join(f"{count} {name[7:]}" for name, count in counts.items()))
     if len(failed):
-        raise PartlyFailed(f"{len(failed)} of {len(rows)} images failed, first: {failed['error'].iloc[0]}")
+        what = "images" if config.chain.faces == "main" else "faces"
+        raise PartlyFailed(f"{len(failed)} of {len(rows)} {what} failed, first: {failed['error'].iloc[0]}")
     return store
 
 
@@ -131,6 +139,26 @@ def read_items(source: Path, limit: int = 0) -> list[dict[str, Any]]:
     return items[:limit] if limit else items
 
 
+def _check_ids(items: list[dict[str, Any]], config: EncodeConfig) -> None:
+    """Refuse ids that faces would take, and landmarks of other images, before anything starts."""
+    ids = [str(item["id"]) for item in items]
+    if config.chain.faces == "all":
+        taken = [image_id for image_id in ids if image_of_face(image_id) != image_id]
+        if taken:
+            problem = f"the id {taken[0]!r} ends like that of a further face (<id>#2): rename the image, or faces=main"
+            raise ManifestError(config.input, problem)
+    if config.chain.landmarks is not None:
+        known = LandmarkFile(config.chain.landmarks).ids
+        without = len(set(ids) - set(known))
+        if without == len(set(ids)):
+            raise ManifestError(
+                config.chain.landmarks,
+                f"has no row for any image of {config.input}: its ids look like {known[0]!r}, those of the images like "
+                f"{ids[0]!r}",
+            )
+        _log.info("%d of %d images have no row in %s", without, len(ids), config.chain.landmarks)
+
+
 def _leads_out(name: Path) -> bool:
     return name.is_absolute() or ".." in name.parts
 
@@ -154,10 +182,14 @@ class EncodeActor:
             batch.to_dict("records"),
             self.store.root,
             self.aligner,
+            faces=self.config.chain.faces,
             keep_reference_tokens=self.config.keep_reference_tokens,
         )
         self.store.append(rows)
-        return pd.DataFrame({"id": [row["id"] for row in rows], "status": [row["status"] for row in rows]})
+        # One row per image comes back, that of its first face: these are what is waited for.
+        asked = set(batch["id"].map(str))
+        statuses = {row["id"]: row["status"] for row in rows if row["id"] in asked}
+        return pd.DataFrame({"id": list(statuses), "status": list(statuses.values())})
 
 
 def _run(todo: list[dict[str, Any]], store: PromptStore, config: EncodeConfig) -> None:

@@ -1,10 +1,12 @@
-"""From a photograph to the aligned face crop and back [design 2: frames `original` and `aligned`].
+"""From a photograph to aligned face crops and back [design 2: frames `original` and `aligned`].
 
-Embedded models expect faces framed as in CelebA-HQ. `detect` finds the face with the embedded locator and crops a
-square around it, turned upright; `none` takes the picture as an aligned face and only resizes it by its long side.
+All models expect faces framed as in CelebA-HQ and FFHQ. `detect` finds faces with the embedded locator and crops a
+square around each, turned upright; `landmarks` cuts the same squares by the rule of those data sets, from eyes and
+mouth that a file gives; `none` takes the picture as an aligned face and only resizes it by its long side.
 """
 
 import math
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,9 +14,14 @@ import cv2
 import numpy as np
 from jaxtyping import Float, Float32, Float64, UInt8
 
+from s3pot.landmark_file import LandmarkFile
 from s3pot.locator import FaceLocator, LocatedFace, locate_faces
 
-AlignmentMode = Literal["none", "detect"]
+AlignmentMode = Literal["none", "detect", "landmarks"]
+FaceChoice = Literal["main", "all"]
+
+# What the faces after the first are called; an image must not end like that where all faces are wanted.
+_FURTHER_FACE = re.compile(r"#\d+$")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -31,37 +38,71 @@ class AlignedFace:
 
 
 class FaceAligner:
-    """Crops the face of a photograph, or takes pictures as they are; owns the locator that this needs.
+    """Crops the faces of a photograph, or takes pictures as they are; owns what finds the faces.
 
     Args:
-        mode: "detect" or "none".
+        mode: "detect", "landmarks" or "none".
         locator: finds faces, in eval mode; needed for "detect" alone.
+        landmarks: says where faces are; needed for "landmarks" alone.
 
     Raises:
-        ValueError: for "detect" without a locator.
+        ValueError: for "detect" without a locator, or "landmarks" without landmarks.
     """
 
-    def __init__(self, mode: AlignmentMode, locator: FaceLocator | None = None) -> None:
+    def __init__(
+        self, mode: AlignmentMode, locator: FaceLocator | None = None, landmarks: LandmarkFile | None = None
+    ) -> None:
         if mode == "detect" and locator is None:
             raise ValueError('alignment "detect" needs a face locator: s3pot.chain.load_aligner loads the embedded one')
-        self.mode, self.locator = mode, locator
+        if mode == "landmarks" and landmarks is None:
+            raise ValueError('alignment "landmarks" needs a landmark file: s3pot.chain.load_aligner reads it')
+        self.mode, self.locator, self.landmarks = mode, locator, landmarks
 
-    def align(self, image: UInt8[np.ndarray, "h w 3"], size: int) -> AlignedFace | None:
-        """Crop the most prominent face, or resize the picture.
+    def align(self, image: UInt8[np.ndarray, "h w 3"], size: int, image_id: str | None = None) -> AlignedFace | None:
+        """Crop the most prominent face: the first of `align_all`, or None when no face was found."""
+        if self.mode == "none":
+            return resize_picture(image, size)
+        faces = self._find(image, image_id)
+        return crop_face(image, faces[0], size) if faces else None
+
+    def align_all(self, image: UInt8[np.ndarray, "h w 3"], size: int, image_id: str | None = None) -> list[AlignedFace]:
+        """Crop every face, or resize the picture.
 
         Args:
             image: (H, W, 3) uint8 RGB photograph.
-            size: long side of the crop in pixels.
+            size: long side of a crop in pixels.
+            image_id: what the landmark file calls the image; needed for "landmarks" alone.
 
         Returns:
-            The aligned face; None when no face was found.
+            The aligned faces, the most prominent first.
+
+        Raises:
+            ValueError: for "landmarks" without an image id.
+            LandmarkError: if the landmarks of this image lie outside it.
         """
-        if self.mode == "none" or self.locator is None:
-            return resize_picture(image, size)
-        faces = locate_faces(self.locator, image)
+        if self.mode == "none":
+            return [resize_picture(image, size)]
+        return [crop_face(image, face, size) for face in self._find(image, image_id)]
+
+    def _find(self, image: np.ndarray, image_id: str | None) -> list[LocatedFace]:
+        if self.landmarks is not None:
+            if image_id is None:
+                raise ValueError(f"{self.landmarks.path} gives faces by image id: pass the id of this image")
+            faces = self.landmarks.faces(image_id, (image.shape[0], image.shape[1]))
+        else:
+            faces = [] if self.locator is None else locate_faces(self.locator, image)
         # Large and sure: a stranger in the background is small, and a doubtful answer is not preferred for its size.
-        face = max(faces, key=lambda face: face.score * face.side, default=None)
-        return None if face is None else crop_face(image, face, size)
+        return sorted(faces, key=lambda face: -face.score * face.side)
+
+
+def id_of_face(image_id: str, number: int) -> str:
+    """Name a face of a photograph: the most prominent, number 1, has the image's own id, the next is `<id>#2`."""
+    return image_id if number == 1 else f"{image_id}#{number}"
+
+
+def image_of_face(face_id: str) -> str:
+    """Return the image id of a face's id; an image id that would not come back so cannot be told from a face's."""
+    return _FURTHER_FACE.sub("", face_id)
 
 
 def resize_picture(image: UInt8[np.ndarray, "h w 3"], size: int) -> AlignedFace:

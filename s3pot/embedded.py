@@ -22,7 +22,7 @@ from s3pot.locator import FaceLocator
 from s3pot.parsing.network import FaceParser
 from s3pot.reference.generator import ReferenceGenerator
 from s3pot.reference.landmarks import LandmarkDetector
-from s3pot.sam.promptable import PromptableSam
+from s3pot.sam.promptable import Precision, PromptableSam
 from s3pot.sam.sizes import build_sam
 
 Part = Literal["locator", "parser", "nano_sam", "generator", "landmarks", "reweighter"]
@@ -38,6 +38,7 @@ WEIGHT_FILES: dict[str, str] = {
 }
 """Names of the files below the weights folder; the supervised baseline is no part of the chain and does not ship."""
 _METADATA = "s3pot"
+_PACKAGED = Path(__file__).parent / "weights"
 # Set by a program that has shown the licence, for the processes it starts.
 LICENCE_SHOWN = "S3POT_LICENCE_SHOWN"
 _log = logging.getLogger(__name__)
@@ -46,7 +47,17 @@ _log = logging.getLogger(__name__)
 def weights_folder() -> Path:
     """Return `$S3POT_WEIGHTS`, or the folder inside the package."""
     configured = os.environ.get("S3POT_WEIGHTS")
-    return Path(configured) if configured else Path(__file__).parent / "weights"
+    return Path(configured) if configured else _PACKAGED
+
+
+def embedded_folder() -> Path:
+    """Return the folder of the embedded models: `$S3POT_WEIGHTS`, unless it holds none of them, only checkpoints.
+
+    Models are never mixed: a folder that holds one of them must hold all that are needed.
+    """
+    configured = weights_folder()
+    holds_any = any((configured / file).is_file() for file in WEIGHT_FILES.values())
+    return configured if holds_any else _PACKAGED
 
 
 def weights_path(part: Part) -> Path:
@@ -55,7 +66,7 @@ def weights_path(part: Part) -> Path:
     Raises:
         WeightsError: if it does not.
     """
-    path = weights_folder() / WEIGHT_FILES[part]
+    path = embedded_folder() / WEIGHT_FILES[part]
     if not path.is_file():
         job = "s3pot train" if part == "reweighter" else f"python ray_jobs/pretrain.py {part}"
         raise WeightsError(
@@ -139,12 +150,14 @@ def load_landmark_detector(path: Path | None = None) -> LandmarkDetector:
     return detector
 
 
-def load_nano_sam(path: Path | None = None, *, enhance_point_only: bool = False) -> PromptableSam:
+def load_nano_sam(
+    path: Path | None = None, *, enhance_point_only: bool = False, precision: Precision = "fp32"
+) -> PromptableSam:
     """Load the embedded nano SAM, frozen."""
     show_licence()
     sam = build_sam("nano")
     load_weights(sam, path or weights_path("nano_sam"))
-    return PromptableSam(sam, enhance_point_only=enhance_point_only)
+    return PromptableSam(sam, enhance_point_only=enhance_point_only, precision=precision)
 
 
 def file_hash(path: Path) -> str:
@@ -166,7 +179,7 @@ def show_licence() -> None:
         return
     _log.warning(
         "S3POT embedded weights are derived from research-only data: non-commercial research use, see %s",
-        weights_folder() / "WEIGHTS_LICENSE",
+        _PACKAGED / "WEIGHTS_LICENSE",
     )
 
 

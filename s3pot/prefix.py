@@ -19,10 +19,14 @@ from torch import Tensor
 from s3pot.head.records import PromptRecord
 from s3pot.matching.selector import SelectorConfig, select_prompts
 from s3pot.matching.similarity import InitialPromptStrategy, face_tokens, initial_prompt, placewise_similarity
+from s3pot.parsing.bisenet import BiSeNet, parse_faces_bisenet
 from s3pot.parsing.classes import face_mask
 from s3pot.parsing.completion import FaceCompletion, complete_parsing
 from s3pot.parsing.network import PARSER_SIZE, FaceParser, parse_faces
+from s3pot.reference.e4s.model import E4S
+from s3pot.reference.e4s.references import generate_references_e4s
 from s3pot.reference.generator import ReferenceGenerator, generate_references
+from s3pot.reference.precomputed import PrecomputedReferences
 from s3pot.sam.promptable import PromptableSam
 from s3pot.seeding import torch_generator
 
@@ -34,19 +38,27 @@ class PrefixConfig:
     """What the frozen prefix does.
 
     Attributes:
-        face_completion: how the parsing is completed before generation; `none` is the paper.
+        face_completion: how the parsing is completed before generation; `none` is the paper; not given = what suits
+            the parser of the chain: `parser` for the embedded one, which parses through occluders, `hull` for bisenet.
         feature_enhancement: contrast enhanced tokens (paper) rather than image tokens; none = what suits the SAM of
             the chain: on for the official ones, as in the paper, off for nano (chosen on dev with truth; LOG.md).
         initial_prompt: which face token is p_i; the paper takes the most similar one.
         selector: how prompts are chosen.
-        seed: of the random initial prompt.
+        fresh_noise: E4S draws its noise anew for every image, rather than from its checkpoint.
+        seed: of the random initial prompt and of fresh noise.
     """
 
-    face_completion: FaceCompletion = "parser"
+    face_completion: FaceCompletion | None = None
     feature_enhancement: bool | None = None
     initial_prompt: InitialPromptStrategy = "most_similar"
     selector: SelectorConfig = field(default_factory=SelectorConfig)
+    fresh_noise: bool = False
     seed: int = 0
+
+    @property
+    def completion(self) -> FaceCompletion:
+        """How parsings are completed; by itself, outside a chain, as suits the embedded parser."""
+        return self.face_completion or "parser"
 
     @property
     def enhances(self) -> bool:
@@ -95,21 +107,26 @@ class PrefixResult:
 
 
 class FrozenPrefix:
-    """Parser, generator and SAM, run as one batch.
+    """Parser, reference generator and SAM, run as one batch.
 
     Args:
-        parser: face parser.
-        generator: reference generator.
+        parser: face parser, the embedded one or BiSeNet.
+        generator: the embedded reference generator, E4S, or a folder of precomputed references.
         sam: promptable SAM, on the same device.
         config: what to do.
+        size: working size, the long side of aligned pictures in pixels. Every network brings them to its own size.
     """
 
     def __init__(
-        self, parser: FaceParser, generator: ReferenceGenerator, sam: PromptableSam, config: PrefixConfig
+        self,
+        parser: FaceParser | BiSeNet,
+        generator: ReferenceGenerator | E4S | PrecomputedReferences,
+        sam: PromptableSam,
+        config: PrefixConfig,
+        *,
+        size: int = PARSER_SIZE,
     ) -> None:
-        self.parser, self.generator, self.sam, self.config = parser, generator, sam, config
-        # Parser and generator work at their own size; SAM's stock preprocessing resizes to its model frame.
-        self.size = PARSER_SIZE
+        self.parser, self.generator, self.sam, self.config, self.size = parser, generator, sam, config, size
 
     def run(
         self,
@@ -129,33 +146,47 @@ class FrozenPrefix:
 
         Raises:
             ValueError: if a picture has another size, or a parsing or reference that of another picture.
+            ImageError: if a precomputed reference is missing or cannot be read.
         """
         for image, image_id in zip(images, ids, strict=True):
             if max(image.shape[:2]) != self.size:
                 raise ValueError(f"{image_id}: an aligned picture has a long side of {self.size}, got {image.shape}")
         with torch.no_grad():
+            seen = self._parse(images) if parsings is None else parsings
+            _check_frames("parsing", seen, images, ids)
             if parsings is None:
-                parsings = self._parse(images)
-            _check_frames("parsing", parsings, images, ids)
+                parsings = [complete_parsing(row, self.config.completion) for row in seen]
             if references is None:
-                references = self._generate(images, parsings)
+                references = self._generate(images, ids, seen, parsings)
             _check_frames("reference", references, images, ids)
             return self._contrast(images, ids, parsings, references)
 
     def _parse(self, images: Sequence[np.ndarray]) -> list[UInt8[np.ndarray, "_ _"]]:
-        labels = parse_faces(self.parser, self._pixels(images)).cpu().numpy()
-        cropped = [row[: image.shape[0], : image.shape[1]] for row, image in zip(labels, images, strict=True)]
-        return [complete_parsing(np.ascontiguousarray(row), self.config.face_completion) for row in cropped]
+        pixels = self._pixels(images)
+        if isinstance(self.parser, BiSeNet):
+            return _cropped(parse_faces_bisenet(self.parser, pixels), images)
+        return _cropped(parse_faces(self.parser, pixels), images)
 
     def _generate(
-        self, images: Sequence[np.ndarray], parsings: Sequence[np.ndarray]
+        self,
+        images: Sequence[np.ndarray],
+        ids: Sequence[str],
+        seen: Sequence[np.ndarray],
+        completed: Sequence[np.ndarray],
     ) -> list[UInt8[np.ndarray, "_ _ 3"]]:
-        labels = torch.from_numpy(np.stack([self._pad(parsing) for parsing in parsings])).to(self.sam.device)
-        drawn = generate_references(self.generator, self._pixels(images), labels).cpu().numpy()
-        return [
-            np.ascontiguousarray(row[: image.shape[0], : image.shape[1]])
-            for row, image in zip(drawn, images, strict=True)
-        ]
+        generator = self.generator
+        if isinstance(generator, PrecomputedReferences):
+            return [generator.read(name, image.shape[:2]) for name, image in zip(ids, images, strict=True)]
+        pixels, target = self._pixels(images), self._stacked(completed)
+        if not isinstance(generator, E4S):
+            return _cropped(generate_references(generator, pixels, target), images)
+        valid = self._stacked([np.ones(image.shape[:2], dtype=bool) for image in images])
+        noise = None
+        if self.config.fresh_noise:
+            seed, device = self.config.seed, self.sam.device
+            noise = [torch_generator(seed, "fresh_noise", image_id, device) for image_id in ids]
+        drawn = generate_references_e4s(generator, pixels, self._stacked(seen), target, valid, noise)
+        return _cropped(drawn, images)
 
     def _contrast(
         self,
@@ -167,8 +198,7 @@ class FrozenPrefix:
         image_tokens, valid = self.sam.encode(images)
         reference_tokens, _ = self.sam.encode(references)
         masks = [face_mask(parsing) for parsing in parsings]
-        padded = torch.from_numpy(np.stack([self._pad(mask) for mask in masks]))
-        in_face = face_tokens(padded, self.sam.token_grid).to(valid.device) & valid
+        in_face = face_tokens(self._stacked(masks), self.sam.token_grid) & valid
         raw = placewise_similarity(image_tokens, reference_tokens, valid)
         initial = [
             initial_prompt(
@@ -208,9 +238,20 @@ class FrozenPrefix:
         stacked = np.ascontiguousarray(np.stack([self._pad(image) for image in images]))
         return torch.from_numpy(stacked).permute(0, 3, 1, 2).to(self.sam.device).float() / 255.0
 
+    def _stacked(self, arrays: Sequence[np.ndarray]) -> Tensor:
+        return torch.from_numpy(np.stack([self._pad(array) for array in arrays])).to(self.sam.device)
+
     def _pad(self, array: np.ndarray) -> np.ndarray:
         missing = [(0, self.size - array.shape[0]), (0, self.size - array.shape[1])]
         return np.pad(array, missing + [(0, 0)] * (array.ndim - 2)) if any(map(any, missing)) else array
+
+
+def _cropped(batch: Tensor, images: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Take the padding off again."""
+    return [
+        np.ascontiguousarray(row[: image.shape[0], : image.shape[1]])
+        for row, image in zip(batch.cpu().numpy(), images, strict=True)
+    ]
 
 
 def _check_frames(what: str, given: Sequence[np.ndarray], images: Sequence[np.ndarray], ids: Sequence[str]) -> None:

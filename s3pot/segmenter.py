@@ -4,28 +4,36 @@ from s3pot import OcclusionSegmenter
 segmenter = OcclusionSegmenter.load()
 result = segmenter.predict("photo.jpg")
 result.occlusion        # (H, W) bool in the frame of the photograph, True = occluded
+segmenter.predict_all("group.jpg")      # one result per face, the most prominent first
 """
 
+import logging
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int64, UInt8
+from jaxtyping import Bool, Float32, Float64, Int64, UInt8
 from torch import nn
 
-from s3pot.alignment import AlignedFace, FaceAligner, to_original_frame
+from s3pot.alignment import AlignedFace, FaceAligner, id_of_face, to_original_frame
 from s3pot.chain import ChainConfig, load_aligner, load_prefix, load_reweighter, read_abstention_threshold
 from s3pot.checkpoints.reading import WeightsError
 from s3pot.embedded import weights_path
 from s3pot.images import read_image
-from s3pot.prediction import predict_occlusion
+from s3pot.prediction import OcclusionPrediction, predict_occlusion
 from s3pot.prefix import FrozenPrefix, PrefixResult
+
+_log = logging.getLogger("s3pot.segmenter")
+
+# A photograph of a crowd must not need more memory than a batch of `s3pot encode`.
+_FACES_AT_ONCE = 8
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SegmentationResult:
-    """What was found in one photograph, and every stage on the way.
+    """What was found on one face of a photograph, and every stage on the way.
 
     Attributes:
         occlusion: (H, W) bool, original frame, inside the face; all False where nothing was found or `abstained`.
@@ -36,6 +44,8 @@ class SegmentationResult:
         abstained: whether something was found, but with a score below the threshold of the head: most likely a clean
             face. `probability` still says what was found.
         aligned: (h, w, 3) uint8 face crop; None without a face, like all that follow.
+        to_original: (2, 3) affine map from pixels (x, y) of the crop to pixels of the photograph; with
+            `s3pot.alignment.to_original_frame` it brings any stage back.
         parsing: (h, w) uint8, 12 classes, aligned frame.
         reference: (h, w, 3) uint8, aligned frame.
         similarity: (rows, cols) float32 cosine on the token grid.
@@ -50,11 +60,23 @@ class SegmentationResult:
     status: str
     abstained: bool = False
     aligned: UInt8[np.ndarray, "h w 3"] | None = None
+    to_original: Float64[np.ndarray, "2 3"] | None = None
     parsing: UInt8[np.ndarray, "h w"] | None = None
     reference: UInt8[np.ndarray, "h w 3"] | None = None
     similarity: Float32[np.ndarray, "rows cols"] | None = None
     occlusion_prompts: Int64[np.ndarray, " o"] | None = None
     face_prompts: Int64[np.ndarray, " n"] | None = None
+
+    @property
+    def crop_corners(self) -> Float64[np.ndarray, "4 2"] | None:
+        """Where the face crop lies: (4, 2) corners (x, y) in the photograph, clockwise from the crop's upper left."""
+        if self.aligned is None or self.to_original is None:
+            return None
+        height, width = self.aligned.shape[:2]
+        # A corner lies half a pixel outside the middle of the outermost pixel.
+        right, bottom = width - 0.5, height - 0.5
+        corners = np.array([[-0.5, -0.5, 1.0], [right, -0.5, 1.0], [right, bottom, 1.0], [-0.5, bottom, 1.0]])
+        return corners @ self.to_original.T
 
 
 class OcclusionSegmenter:
@@ -108,29 +130,75 @@ class OcclusionSegmenter:
         threshold = read_abstention_threshold(head) if abstain else -math.inf
         return cls(prefix, reweighter, load_aligner(config), abstain_below=threshold)
 
-    def predict(self, image: UInt8[np.ndarray, "h w 3"] | Path | str) -> SegmentationResult:
-        """Segment what covers the largest face.
+    def predict(
+        self, image: UInt8[np.ndarray, "h w 3"] | Path | str, *, image_id: str | None = None
+    ) -> SegmentationResult:
+        """Segment what covers the most prominent face.
 
         Args:
             image: (H, W, 3) uint8 RGB, or a file.
+            image_id: what a landmark file or a folder of precomputed references calls the image; None = the name of
+                the file, without its folders.
 
         Raises:
-            ImageError: if the file is no readable image.
-            ValueError: for an array of another shape or dtype.
+            ImageError: if the file is no readable image, or its precomputed reference cannot be used.
+            ValueError: for an array of another shape or dtype, or without an id where landmarks come from a file.
+            LandmarkError: if the landmarks of this image lie outside it.
         """
-        name = "image" if isinstance(image, np.ndarray) else str(image)
-        pixels = image if isinstance(image, np.ndarray) else read_image(Path(image))
-        if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:
-            raise ValueError(f"expected an (H, W, 3) uint8 RGB picture, got {pixels.shape} {pixels.dtype}")
-        face = self.aligner.align(pixels, self.prefix.size)
+        pixels, image_id = _read(image, image_id)
+        face = self.aligner.align(pixels, self.prefix.size, image_id)
         if face is None:
+            self._say_if_unknown(image_id)
             return _nothing("no_face", pixels.shape[:2])
-        stages = self.prefix.run([face.image], [name])[0]
-        return self._decode(stages, face, pixels.shape[:2])
+        return self._segment([face], image_id, pixels.shape[:2])[0]
 
-    def _decode(self, stages: PrefixResult, face: AlignedFace, size: tuple[int, int]) -> SegmentationResult:
-        sam = self.prefix.sam
-        prediction = predict_occlusion(sam, self.reweighter, [stages.record()], [stages.face_mask])[0]
+    def predict_all(
+        self, image: UInt8[np.ndarray, "h w 3"] | Path | str, *, image_id: str | None = None
+    ) -> list[SegmentationResult]:
+        """Segment what covers each face.
+
+        Args:
+            image: (H, W, 3) uint8 RGB, or a file.
+            image_id: as of `predict`.
+
+        Returns:
+            One result per face, the most prominent first; none without a face. Each holds masks of the whole
+            photograph.
+
+        Raises:
+            ImageError, ValueError, LandmarkError: as `predict`.
+        """
+        pixels, image_id = _read(image, image_id)
+        faces = self.aligner.align_all(pixels, self.prefix.size, image_id)
+        if not faces:
+            self._say_if_unknown(image_id)
+        return self._segment(faces, image_id, pixels.shape[:2])
+
+    def _say_if_unknown(self, image_id: str | None) -> None:
+        if self.aligner.landmarks is not None:
+            _log.warning("%s: no row for the image %r", self.aligner.landmarks.path, image_id)
+
+    def _segment(
+        self, faces: Sequence[AlignedFace], image_id: str | None, size: tuple[int, int]
+    ) -> list[SegmentationResult]:
+        names = [id_of_face(image_id or "image", number) for number in range(1, len(faces) + 1)]
+        results = []
+        for first in range(0, len(faces), _FACES_AT_ONCE):
+            part = slice(first, first + _FACES_AT_ONCE)
+            stages = self.prefix.run([face.image for face in faces[part]], names[part])
+            predictions = predict_occlusion(
+                self.prefix.sam,
+                self.reweighter,
+                [stage.record() for stage in stages],
+                [stage.face_mask for stage in stages],
+            )
+            found = zip(stages, predictions, faces[part], strict=True)
+            results += [self._result(*one, size) for one in found]
+        return results
+
+    def _result(
+        self, stages: PrefixResult, prediction: OcclusionPrediction, face: AlignedFace, size: tuple[int, int]
+    ) -> SegmentationResult:
         inside = to_original_frame(stages.face_mask.astype(np.float32), face.to_original, size) > 0.5
         abstained = 0.0 < prediction.score < self.abstain_below
         probability = to_original_frame(prediction.probability, face.to_original, size)
@@ -142,12 +210,22 @@ class OcclusionSegmenter:
             status=stages.status,
             abstained=abstained,
             aligned=face.image,
+            to_original=face.to_original,
             parsing=stages.parsing,
             reference=stages.reference,
-            similarity=stages.similarity.numpy().reshape(sam.token_grid),
+            similarity=stages.similarity.numpy().reshape(self.prefix.sam.token_grid),
             occlusion_prompts=stages.occlusion_prompts.numpy(),
             face_prompts=stages.face_prompts.numpy(),
         )
+
+
+def _read(image: np.ndarray | Path | str, image_id: str | None) -> tuple[UInt8[np.ndarray, "h w 3"], str | None]:
+    """Return the pixels, and the id: that of a file is its name."""
+    if not isinstance(image, np.ndarray):
+        return read_image(image), image_id or Path(image).name
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+        raise ValueError(f"expected an (H, W, 3) uint8 RGB picture, got {image.shape} {image.dtype}")
+    return image, image_id
 
 
 def _nothing(status: str, size: tuple[int, int]) -> SegmentationResult:

@@ -1,12 +1,15 @@
 import pickle
 from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 from skimage.data import astronaut
 
-from s3pot.alignment import FaceAligner, crop_face, resize_picture, to_original_frame
+from s3pot.alignment import FaceAligner, crop_face, id_of_face, image_of_face, resize_picture, to_original_frame
+from s3pot.crop_rule import face_from_landmarks
+from s3pot.landmark_file import LandmarkError, LandmarkFile
 from s3pot.locator import LocatedFace
 from tests.stand_ins import ASTRONAUT, FixedLocator, astronaut_aligner
 
@@ -51,7 +54,29 @@ class TestNone:
             assert face.image[y, x, :2].tolist() == pytest.approx(mapped(face.to_original, x, y), abs=1)
 
 
+def test_none_takes_the_picture_as_the_only_face() -> None:
+    [face] = FaceAligner("none").align_all(astronaut(), 256)
+    np.testing.assert_array_equal(face.image, resize_picture(astronaut(), 256).image)
+
+
 class TestDetect:
+    def test_every_face_is_cropped_the_most_prominent_first(self) -> None:
+        faces = [
+            LocatedFace(x=0.2, y=0.2, side=0.2, score=0.95),
+            LocatedFace(x=0.7, y=0.6, side=0.4, score=0.9),
+            LocatedFace(x=0.2, y=0.8, side=0.5, score=0.35),
+        ]
+        aligner = FaceAligner("detect", FixedLocator(*faces).eval())
+        found = aligner.align_all(astronaut(), 64)
+        centers = [mapped(face.to_original, 31.5, 31.5) for face in found]
+        np.testing.assert_allclose((np.array(centers) + 0.5) / 512, [[0.7, 0.6], [0.2, 0.2], [0.2, 0.8]], atol=1e-4)
+        first = aligner.align(astronaut(), 64)
+        assert first is not None
+        np.testing.assert_array_equal(first.image, found[0].image)
+
+    def test_without_a_face_there_is_none_of_many(self) -> None:
+        assert astronaut_aligner().align_all(np.full((300, 300, 3), 128, np.uint8), 256) == []
+
     def test_the_most_prominent_face_is_cropped(self) -> None:
         """Neither the smallest sure one nor the largest doubtful one."""
         faces = [
@@ -87,6 +112,91 @@ class TestDetect:
         first = aligner.align(astronaut(), 256)
         assert first is not None
         np.testing.assert_array_equal(again.image, first.image)
+
+
+# By eye: eyes and mouth corners of scikit-image's astronaut.
+POINTS = np.array([[205.0, 105.0], [243.0, 105.0], [208.0, 143.0], [238.0, 143.0]])
+COLUMNS = [f"{part}_{axis}" for part in ("left_eye", "right_eye", "left_mouth", "right_mouth") for axis in "xy"]
+
+
+@pytest.fixture
+def landmarks(tmp_path: Path) -> FaceAligner:
+    """The astronaut's face under a number of its own behind a smaller one, and one of another photograph."""
+    rows = [("a.jpg", 0, POINTS / 2), ("a.jpg", 1, POINTS), ("large.jpg", 0, POINTS * 2)]
+    lines = [",".join([name, str(face), *map(str, points.ravel())]) for name, face, points in rows]
+    (tmp_path / "landmarks.csv").write_text("\n".join([",".join(["id", "face", *COLUMNS]), *lines]))
+    return FaceAligner("landmarks", landmarks=LandmarkFile(tmp_path / "landmarks.csv"))
+
+
+class TestLandmarks:
+    def test_the_largest_face_is_cropped_by_the_rule(self, landmarks: FaceAligner) -> None:
+        expected = crop_face(astronaut(), face_from_landmarks(*POINTS), 256)
+        first = landmarks.align(astronaut(), 256, "a.jpg")
+        assert first is not None
+        np.testing.assert_array_equal(first.image, expected.image)
+        np.testing.assert_array_equal(first.to_original, expected.to_original)
+        found = landmarks.align_all(astronaut(), 256, "a.jpg")
+        assert [face.to_original[0, 0] for face in found] == pytest.approx([152 / 256, 76 / 256])
+        np.testing.assert_array_equal(found[0].image, expected.image)
+
+    def test_they_give_the_crop_that_was_chosen_by_eye(self, landmarks: FaceAligner) -> None:
+        face = landmarks.align(astronaut(), 256, "a.jpg")
+        by_eye = crop_face(astronaut(), ASTRONAUT, 256)
+        assert face is not None
+        np.testing.assert_allclose(face.to_original, by_eye.to_original, atol=1.0)
+
+    def test_an_image_without_a_row_has_no_face(self, landmarks: FaceAligner) -> None:
+        assert landmarks.align(astronaut(), 256, "b.jpg") is None
+        assert landmarks.align_all(astronaut(), 256, "b.jpg") == []
+
+    def test_of_another_photograph_are_refused(self, landmarks: FaceAligner) -> None:
+        assert landmarks.align(np.zeros((1024, 1024, 3), np.uint8), 256, "large.jpg") is not None
+        with pytest.raises(LandmarkError, match=r"'large\.jpg'.*outside its 400 x 300 pixels"):
+            landmarks.align(np.zeros((300, 400, 3), np.uint8), 256, "large.jpg")
+
+    def test_without_the_id_of_the_image_nothing_can_be_looked_up(self, landmarks: FaceAligner) -> None:
+        with pytest.raises(ValueError, match=r"landmarks\.csv gives faces by image id: pass the id"):
+            landmarks.align(astronaut(), 256)
+
+    def test_without_a_file_it_is_refused(self) -> None:
+        with pytest.raises(ValueError, match="needs a landmark file"):
+            FaceAligner("landmarks")
+
+
+def test_faces_have_ids_and_images_come_back() -> None:
+    assert [id_of_face("sub/a.jpg", number) for number in (1, 2, 13)] == ["sub/a.jpg", "sub/a.jpg#2", "sub/a.jpg#13"]
+    assert {image_of_face(id_of_face("a#b.jpg", number)) for number in (1, 2, 13)} == {"a#b.jpg"}
+    assert image_of_face("a#2") != "a#2", "such an image cannot be told from a face"
+
+
+def stripes(period: float, size: int = 3000) -> np.ndarray:
+    """A picture of level grey waves across."""
+    wave = np.round(127.5 + 127.5 * np.cos(2 * np.pi * np.arange(size) / period + 0.3)).astype(np.uint8)
+    return np.ascontiguousarray(np.broadcast_to(wave[None, :, None], (400, size, 3)))
+
+
+class TestResampling:
+    """At 1024 px, for official networks."""
+
+    @pytest.mark.parametrize("roll", [0.0, 0.05])
+    def test_shrinking_turns_fine_stripes_grey_and_keeps_coarse_ones(self, roll: float) -> None:
+        """2.9 photograph pixels make one: waves of less than 5.9 pixels would come out as waves that are not there."""
+        face = LocatedFace(x=1499.5, y=199.5, side=3000.0, roll=roll)
+        left = {}
+        for period in (2, 3, 12, 24):
+            middle = crop_face(stripes(period), face, 1024).image[480:544, 300:-300, 0]
+            left[period] = middle.std() * 2**0.5 / 127.5
+        assert left[2] < 0.05  # 0.78 without the blur
+        assert left[3] < 0.15  # 0.71
+        assert left[12] > 0.8
+        assert left[24] > 0.9
+
+    def test_enlarging_invents_nothing(self) -> None:
+        face = LocatedFace(x=31.5, y=31.5, side=64.0)
+        crop = crop_face(coordinates(64, 64), face, 1024).image
+        expected = np.clip((np.arange(1024) + 0.5) / 16 - 0.5, 0, 63)
+        assert np.abs(crop[512, :, 0] - expected).max() <= 1
+        assert np.abs(crop[:, 512, 1] - expected).max() <= 1
 
 
 class TestCrop:

@@ -2,6 +2,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from segment_anything.modeling import Sam
@@ -16,12 +17,17 @@ from s3pot.chain import (
     load_sam,
     read_reweighter_config,
 )
+from s3pot.checkpoints.reading import WeightsError
 from s3pot.config import ConfigError, parse, to_mapping
 from s3pot.embedded import save_weights
 from s3pot.head.reweighter import PromptReweighter, ReweighterConfig
+from s3pot.images import ImageError, write_png
 from s3pot.locator import FaceLocator
 from s3pot.matching.selector import SelectorConfig
+from s3pot.parsing.bisenet import BiSeNet
 from s3pot.prefix import PrefixConfig
+from s3pot.reference.e4s.checkpoint import load_e4s
+from s3pot.reference.e4s.model import E4S, E4SConfig
 from tests.stand_ins import small_reweighter, textured_face, tiny_stock_sam, write_reweighter
 
 
@@ -49,13 +55,45 @@ class TestConfig:
         )
         assert parse(ChainConfig, to_mapping(config), where="test") == config
 
-    def test_official_sams_need_a_checkpoint(self) -> None:
-        with pytest.raises(ValueError, match="sam_checkpoint must name the official checkpoint of vit_l"):
-            ChainConfig(sam="vit_l")
+    @pytest.mark.parametrize(
+        ("key", "meant_for"),
+        [
+            ("sam_checkpoint", "vit_b, vit_l and vit_h"),
+            ("parser_checkpoint", "parser=bisenet"),
+            ("generator_checkpoint", "generator=e4s"),
+        ],
+    )
+    def test_embedded_models_take_no_checkpoint(self, key: str, meant_for: str) -> None:
+        with pytest.raises(ConfigError, match=f"{key} is for {meant_for}"):
+            parse(ChainConfig, {key: "weights.pth"}, where="test")
 
-    def test_the_nano_sam_takes_none(self) -> None:
-        with pytest.raises(ConfigError, match="sam_checkpoint is for vit_b, vit_l and vit_h"):
-            parse(ChainConfig, {"sam_checkpoint": "sam.pth"}, where="test")
+    @pytest.mark.parametrize("given", [{"generator": "precomputed"}, {"references": "folder"}])
+    def test_precomputed_references_and_their_folder_belong_together(self, given: dict[str, str]) -> None:
+        with pytest.raises(ConfigError, match=r"generator=precomputed and references=FOLDER belong together"):
+            parse(ChainConfig, given, where="test")
+
+    @pytest.mark.parametrize(
+        ("given", "size", "completion"),
+        [
+            ({}, 256, "parser"),
+            ({"sam": "vit_h"}, 256, "parser"),
+            ({"parser": "bisenet"}, 1024, "hull"),
+            ({"generator": "e4s"}, 1024, "parser"),
+            ({"generator": "precomputed", "references": "folder"}, 256, "parser"),
+            ({"parser": "bisenet", "size": 512, "prefix": {"face_completion": "none"}}, 512, "none"),
+        ],
+    )
+    def test_size_and_completion_follow_the_models_unless_given(
+        self, given: dict[str, Any], size: int, completion: str
+    ) -> None:
+        config = parse(ChainConfig, given, where="test")
+        assert (config.size, config.prefix.face_completion) == (size, completion)
+        assert parse(ChainConfig, to_mapping(config), where="test") == config
+
+    @pytest.mark.parametrize("size", [0, 128, 8192])
+    def test_sizes_no_model_is_made_for(self, size: int) -> None:
+        with pytest.raises(ValueError, match=rf"size must lie in \[256, 4096\] pixels, got {size}"):
+            ChainConfig(size=size)
 
 
 class TestFeatureEnhancement:
@@ -69,7 +107,7 @@ class TestFeatureEnhancement:
     def test_what_was_asked_for_stays(self, chosen: bool) -> None:
         asked = PrefixConfig(feature_enhancement=chosen, seed=3)
         for config in (ChainConfig(prefix=asked), ChainConfig(sam="vit_b", sam_checkpoint=Path("b.pth"), prefix=asked)):
-            assert config.prefix == asked
+            assert config.prefix == replace(asked, face_completion="parser")
             assert config.prefix.enhances is chosen
 
     def test_a_prefix_by_itself_follows_the_paper(self) -> None:
@@ -120,6 +158,83 @@ class TestLoading:
             load_prefix(ChainConfig(device="cuda"))
 
 
+def write_face_models(folder: Path) -> dict[str, Path]:
+    """BiSeNet with random weights, and E4S small enough for a test, as their authors publish them."""
+    torch.manual_seed(0)
+    torch.save(BiSeNet().state_dict(), folder / "79999_iter.pth")
+    state = {f"module.{name}": value for name, value in E4S(SMALL_E4S).state_dict().items()}
+    average = torch.randn(SMALL_E4S.layers, SMALL_E4S.code)
+    torch.save({"state_dict": state, "latent_avg": average}, folder / "iteration_300000.pt")
+    return {"parser_checkpoint": folder / "79999_iter.pth", "generator_checkpoint": folder / "iteration_300000.pt"}
+
+
+SMALL_E4S = E4SConfig(
+    size=64, regional_layers=7, code=16, encoder_width=64, encoder_units=(1, 1, 1, 1), mapping_layers=1
+)
+
+
+@pytest.mark.usefixtures("random_weights")
+class TestFaceModels:
+    @pytest.fixture(autouse=True)
+    def small(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def load_small(path: Path) -> E4S:
+            return load_e4s(path, SMALL_E4S)
+
+        monkeypatch.setattr(chain, "load_e4s", load_small)
+
+    def test_the_official_ones_run_at_their_own_size(self, tmp_path: Path) -> None:
+        files = write_face_models(tmp_path)
+        config = ChainConfig(parser="bisenet", generator="e4s", **files, alignment="none", device="cpu")
+        prefix = load_prefix(config)
+        assert prefix.size == 1024
+        assert isinstance(prefix.parser, BiSeNet)
+        assert isinstance(prefix.generator, E4S)
+        image = np.random.default_rng(0).integers(0, 256, (1024, 800, 3), dtype=np.uint8)
+        [result] = prefix.run([image], ["a"])
+        assert result.parsing.shape == (1024, 800)
+        assert result.reference.shape == (1024, 800, 3)
+        assert result.reference.std() > 0
+        assert result.image_tokens.shape == (128, 32, 32)
+
+    def test_they_are_found_in_the_weights_folder(
+        self, random_weights: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        for file in random_weights.iterdir():
+            (tmp_path / file.name).symlink_to(file)
+        named = write_face_models(tmp_path)
+        monkeypatch.setenv("S3POT_WEIGHTS", str(tmp_path))
+        config = ChainConfig(parser="bisenet", generator="e4s", device="cpu")
+        assert isinstance(load_prefix(config).generator, E4S)
+        assert chain_identity(config) == chain_identity(replace(config, **named))
+
+    def test_a_missing_one_is_named(self) -> None:
+        with pytest.raises(WeightsError, match=r"79999_iter\.pth"):
+            load_prefix(ChainConfig(parser="bisenet"))
+        with pytest.raises(WeightsError, match=r"iteration_300000\.pt"):
+            load_prefix(ChainConfig(generator="e4s"))
+
+    def test_references_from_a_folder(self, tmp_path: Path) -> None:
+        image, _ = textured_face()
+        reference = np.ascontiguousarray(image[::-1])
+        write_png(tmp_path / "a.png", reference)
+        prefix = load_prefix(ChainConfig(generator="precomputed", references=tmp_path, alignment="none", device="cpu"))
+        [result] = prefix.run([image], ["a.jpg"])
+        np.testing.assert_array_equal(result.reference, reference)
+        with pytest.raises(ImageError, match="b: no reference in"):
+            prefix.run([image], ["b"])
+
+    def test_without_the_generator_its_weights_are_not_needed(
+        self, random_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for file in random_weights.iterdir():
+            if file.name != "reference_generator.safetensors":
+                (tmp_path / file.name).symlink_to(file)
+        monkeypatch.setenv("S3POT_WEIGHTS", str(tmp_path))
+        config = ChainConfig(generator="precomputed", references=tmp_path)
+        load_prefix(config)
+        chain_identity(config)
+
+
 class TestOfficialCheckpoint:
     def test_is_loaded_frozen(self, official: Path) -> None:
         sam = load_sam(ChainConfig(sam="vit_b", sam_checkpoint=official, enhance_point_only=True, device="cpu"))
@@ -130,7 +245,7 @@ class TestOfficialCheckpoint:
         assert sam.enhance_point_only
 
     def test_missing(self, official: Path) -> None:
-        with pytest.raises(WeightsError, match="no such checkpoint"):
+        with pytest.raises(WeightsError, match="no such file; the checkpoint vit_b"):
             load_sam(ChainConfig(sam="vit_b", sam_checkpoint=official.with_name("gone.pth")))
 
     def test_of_another_size(self, official: Path) -> None:
@@ -188,6 +303,8 @@ class TestIdentity:
             replace(base, prefix=PrefixConfig(feature_enhancement=True)),
             replace(base, prefix=PrefixConfig(selector=SelectorConfig(kind="otsu"))),
             replace(base, prefix=PrefixConfig(seed=1)),
+            replace(base, size=512),
+            replace(base, sam_precision="bf16"),
         ]
         identities = {chain_identity(config) for config in (base, *others)}
         assert len(identities) == 1 + len(others)
@@ -197,12 +314,23 @@ class TestIdentity:
         self, random_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         before = chain_identity(ChainConfig())
-        assert chain_identity(ChainConfig(device="cuda")) == before
+        assert chain_identity(ChainConfig(device="cuda", sam_compile=True)) == before
         for file in random_weights.iterdir():
             (tmp_path / file.name).write_bytes(file.read_bytes())
         write_reweighter(small_reweighter(128, seed=5), tmp_path / "reweighter.safetensors")
         monkeypatch.setenv("S3POT_WEIGHTS", str(tmp_path))
         assert chain_identity(ChainConfig()) == before
+
+    def test_of_references_names_and_sizes_count_and_not_the_place(self, random_weights: Path, tmp_path: Path) -> None:
+        def identity(folder: Path) -> str:
+            return chain_identity(ChainConfig(generator="precomputed", references=folder))
+
+        here, there = tmp_path / "here", tmp_path / "there"
+        for folder in (here, there):
+            write_png(folder / "a.png", np.zeros((4, 4, 3), np.uint8))
+        assert identity(here) == identity(there)
+        write_png(there / "b.png", np.zeros((4, 4, 3), np.uint8))
+        assert identity(here) != identity(there)
 
     def test_the_locator_counts_where_it_is_used(
         self, random_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

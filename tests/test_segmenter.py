@@ -8,15 +8,20 @@ import pytest
 import torch
 from skimage.data import astronaut
 
-from s3pot.alignment import FaceAligner
+from s3pot.alignment import FaceAligner, to_original_frame
 from s3pot.chain import ABSTAIN_BELOW, ChainConfig, load_reweighter
+from s3pot.checkpoints.reading import WeightsError
 from s3pot.embedded import load_locator, read_metadata, save_weights
-from s3pot.images import ImageError, encode_jpeg, write_png
+from s3pot.images import ImageError, encode_jpeg, read_image, write_png
+from s3pot.landmark_file import FIVE_POINTS, LandmarkFile
+from s3pot.locator import LocatedFace
 from s3pot.parsing.classes import face_mask
+from s3pot.pretrain.portraits import list_portraits
 from s3pot.segmenter import OcclusionSegmenter, SegmentationResult
 from tests.faces import draw_face
 from tests.stand_ins import (
     DrawnFaceParser,
+    FixedLocator,
     astronaut_aligner,
     drawn_prefix,
     small_reweighter,
@@ -111,6 +116,126 @@ class TestAlignedPicture:
         assert aligned.predict(textured_face(size=512)[0][:, :400].copy()).face_mask.all()
         found = OcclusionSegmenter(prefix, None, astronaut_aligner()).predict(astronaut())
         assert 0.05 < found.face_mask.mean() < 0.15  # the crop, and not the rest of the photograph
+
+
+@pytest.fixture(scope="module")
+def pair(segmenter: OcclusionSegmenter) -> OcclusionSegmenter:
+    """Sees two faces in every photograph: a small one at the left, a large one at the right."""
+    faces = LocatedFace(x=0.25, y=0.2, side=0.2, score=0.9), LocatedFace(x=0.7, y=0.2, side=0.3, roll=0.2, score=0.9)
+    return OcclusionSegmenter(
+        segmenter.prefix, segmenter.reweighter, FaceAligner("detect", FixedLocator(*faces).eval())
+    )
+
+
+class TestSeveralFaces:
+    @pytest.fixture(scope="class")
+    def group(self) -> np.ndarray:
+        return np.hstack([astronaut()[:, :500], astronaut()[:, ::-1]])
+
+    def test_every_face_has_a_result_of_its_own_place(self, pair: OcclusionSegmenter, group: np.ndarray) -> None:
+        results = pair.predict_all(group)
+        assert [result.status for result in results] == ["ok", "ok"]
+        middles = []
+        for result in results:
+            assert result.crop_corners is not None
+            assert result.face_mask.shape == result.probability.shape == (512, 1012)
+            rows, cols = np.nonzero(result.face_mask)
+            middles.append([cols.mean(), rows.mean()])
+            x, y = result.crop_corners.T
+            assert x.min() < cols.min() < cols.max() < x.max()
+            assert y.min() < rows.min() < rows.max() < y.max()
+            assert not result.probability[:, : int(x.min()) - 1].any()
+        assert middles[0][0] > 600, "the large face comes first"
+        assert middles[1][0] < 300
+        assert not (results[0].face_mask & results[1].face_mask).any()
+
+    def test_the_first_is_what_predict_gives(self, pair: OcclusionSegmenter, group: np.ndarray) -> None:
+        alone, first = pair.predict(group), pair.predict_all(group)[0]
+        np.testing.assert_allclose(alone.probability, first.probability, atol=1e-4)
+        np.testing.assert_array_equal(alone.face_mask, first.face_mask)
+        assert alone.score == pytest.approx(first.score, abs=1e-4)
+
+    def test_without_a_face_there_is_no_result(self, pair: OcclusionSegmenter) -> None:
+        assert pair.predict_all(np.full((300, 200, 3), 128, np.uint8)) == []
+
+    def test_a_crowd_is_taken_in_parts(self, segmenter: OcclusionSegmenter) -> None:
+        faces = [LocatedFace(x=x, y=y, side=0.1 + 0.3 * x + 0.02 * y) for x in (0.1, 0.5, 0.9) for y in (0.1, 0.4, 0.9)]
+        sizes: list[int] = []
+
+        class Counting(FaceAligner):
+            pass
+
+        crowd = OcclusionSegmenter(drawn_prefix(), None, Counting("detect", FixedLocator(*faces).eval()))
+        run = crowd.prefix.run
+
+        def counted(images: list[np.ndarray], ids: list[str]) -> object:
+            sizes.append(len(images))
+            return run(images, ids)
+
+        crowd.prefix.run = counted
+        results = crowd.predict_all(astronaut())
+        assert sizes == [8, 1]
+        sides = [np.linalg.norm(result.crop_corners[1] - result.crop_corners[0]) / 512 for result in results]
+        assert sides == pytest.approx(sorted((face.side for face in faces), reverse=True), abs=1e-3)
+
+    def test_the_way_back_brings_every_stage_to_its_place(self, found: SegmentationResult) -> None:
+        assert found.parsing is not None
+        assert found.to_original is not None
+        back = to_original_frame(face_mask(found.parsing).astype(np.float32), found.to_original, (512, 512))
+        np.testing.assert_array_equal(back > 0.5, found.face_mask)
+        # The crop spans 152 pixels around (223.5, 108.5), from the outer edge of one pixel to that of another.
+        expected = [[147.5, 32.5], [299.5, 32.5], [299.5, 184.5], [147.5, 184.5]]
+        np.testing.assert_allclose(found.crop_corners, expected, atol=0.1)
+
+    def test_people_side_by_side(self, shared_data: Path) -> None:
+        """With the embedded models: portraits that no training saw, as one photograph, in two rows or one."""
+        portraits = [read_image(path) for path in list_portraits(shared_data / "portraits", kept_aside=True)[:4]]
+        everybody = OcclusionSegmenter.load()
+        for columns in (2, 4):
+            tiled = [np.hstack(portraits[first : first + columns]) for first in range(0, 4, columns)]
+            results = everybody.predict_all(np.vstack(tiled))
+            places = set()
+            for result in results:
+                rows, cols = np.nonzero(result.face_mask)
+                row, col = int(rows.mean()) // 512, int(cols.mean()) // 512
+                own = np.zeros_like(result.face_mask)
+                own[512 * row : 512 * (row + 1), 512 * col : 512 * (col + 1)] = True
+                assert (result.face_mask & own).sum() > 0.99 * result.face_mask.sum() > 10_000
+                assert not (result.occlusion & ~own).any()
+                places.add((row, col))
+            assert len(places) == len(results) == 4
+
+
+class TestLandmarkFile:
+    @pytest.fixture
+    def by_file(self, segmenter: OcclusionSegmenter, tmp_path: Path) -> OcclusionSegmenter:
+        points = "205,105,243,105,208,143,238,143"
+        (tmp_path / "marks.csv").write_text(f"id,{','.join(FIVE_POINTS)}\nastronaut.png,{points}\n")
+        aligner = FaceAligner("landmarks", landmarks=LandmarkFile(tmp_path / "marks.csv"))
+        return OcclusionSegmenter(segmenter.prefix, segmenter.reweighter, aligner)
+
+    def test_a_photograph_is_known_by_the_name_of_its_file(self, by_file: OcclusionSegmenter, tmp_path: Path) -> None:
+        write_png(tmp_path / "album" / "astronaut.png", astronaut())
+        result = by_file.predict(tmp_path / "album" / "astronaut.png")
+        assert result.status == "ok"
+        assert result.crop_corners is not None
+        np.testing.assert_allclose(result.crop_corners[0], [224 - 76, 108.8 - 76], atol=0.1)
+        [same] = by_file.predict_all(astronaut(), image_id="astronaut.png")
+        np.testing.assert_array_equal(same.probability, result.probability)
+
+    def test_pixels_alone_are_not_known(self, by_file: OcclusionSegmenter) -> None:
+        with pytest.raises(ValueError, match=r"marks\.csv gives faces by image id"):
+            by_file.predict(astronaut())
+
+    def test_a_photograph_without_a_row_has_no_face_and_that_is_said(
+        self, by_file: OcclusionSegmenter, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        assert by_file.predict(astronaut(), image_id="b.png").status == "no_face"
+        assert by_file.predict_all(astronaut(), image_id="c.png") == []
+        assert [record.getMessage().split(": ")[1] for record in caplog.records] == [
+            "no row for the image 'b.png'",
+            "no row for the image 'c.png'",
+        ]
 
 
 class TestNothingFound:

@@ -1,17 +1,18 @@
 """Read weights from a file and hold them against a network: names and shapes must be the same, nothing is guessed.
 
-Only tensors are read: PyTorch files with `weights_only=True`, safetensors hold nothing else. What checkpoints wrap their
-weights in is taken off: an outer `state_dict` and the `module.` that data-parallel training leaves before every name.
+Only tensors are read: PyTorch files with `weights_only=True`, safetensors hold nothing else. What checkpoints wrap
+their weights in is taken off: an outer `state_dict` and the `module.` that data-parallel training leaves before names.
 """
 
-import pickle
+import hashlib
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor, nn
 
 STATE = "state_dict"
@@ -55,6 +56,8 @@ class Mismatch:
 def read_contents(path: Path) -> dict[str, Any]:
     """Read what lies in a checkpoint, unchanged; of PyTorch files only tensors and plain containers are unpickled.
 
+    Tensors may be mapped from the file rather than read: who keeps them must copy them.
+
     Raises:
         WeightsError: if the file is missing, unreadable, holds code, or is no dictionary.
     """
@@ -64,8 +67,10 @@ def read_contents(path: Path) -> dict[str, Any]:
         if path.suffix == ".safetensors":
             with safe_open(path, framework="pt") as opened:
                 return {name: opened.get_tensor(name) for name in opened.keys()}
-        contents = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+        # Training leaves more in a checkpoint than a network needs, and `check` looks at names and shapes only. PyTorch
+        # files from before 2020 are no archives and cannot be mapped: BiSeNet is one.
+        contents = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except Exception as error:  # garbage leads an unpickler to errors of every kind
         first = (str(error).splitlines() or [type(error).__name__])[0]
         raise WeightsError(f"{path}: not a readable checkpoint of tensors ({first})") from error
     if not isinstance(contents, dict):
@@ -111,3 +116,13 @@ def fit(model: nn.Module, state: Mapping[str, Tensor], source: str | Path) -> nn
         raise WeightsError(f"{source}: does not fit {type(model).__name__}: {mismatch.summary()}")
     model.load_state_dict(state)
     return model.eval().requires_grad_(False)
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file of any size, 64 hex digits.
+
+    Raises:
+        OSError: if it cannot be read.
+    """
+    with path.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()

@@ -6,6 +6,7 @@ ResNet-18 gives maps at strides 8, 16 and 32; attention refines the two coarse o
 fine one, which stands in for the paper's spatial path.
 """
 
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -14,7 +15,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.models import resnet18
 
+from s3pot.checkpoints.reading import fit, read_contents, state_of
 from s3pot.parsing.classes import LabelOrder, table_to_12
+from s3pot.resampling import resample
 
 BISENET_SIZE = 512
 """Side of the square pictures that the released weights were trained on."""
@@ -57,6 +60,17 @@ class BiSeNet(nn.Module):
         return _enlarged(self.conv_out(self.ffm(eighth, context8)), image.shape[-2:])
 
 
+def load_bisenet(path: Path) -> BiSeNet:
+    """Load the released face parser (`79999_iter.pth`), float32, frozen, in eval mode.
+
+    Raises:
+        WeightsError: if the file is missing, unreadable, or of another network.
+    """
+    parser = BiSeNet()
+    fit(parser, state_of(read_contents(path), path), path)
+    return parser
+
+
 def parse_faces_bisenet(parser: BiSeNet, images: Float[Tensor, "b 3 h w"]) -> UInt8[Tensor, "b h w"]:
     """Parse aligned faces of any size; the most likely of the 19 classes of every pixel, told in the 12 of the chain.
 
@@ -71,17 +85,15 @@ def parse_faces_bisenet(parser: BiSeNet, images: Float[Tensor, "b 3 h w"]) -> UI
     with torch.no_grad():
         logits = parser.main_logits(bisenet_input(images))
         # Logits, not labels, are brought to the size of the pictures: borders stay smooth.
-        logits = functional.interpolate(logits, images.shape[-2:], mode="bilinear", align_corners=False)
+        height, width = images.shape[-2:]
         table = torch.from_numpy(table_to_12(BISENET_ORDER)).to(images.device)
-        labels: Tensor = table[logits.argmax(dim=1)]
+        labels: Tensor = table[resample(logits, (height, width)).argmax(dim=1)]
     return labels
 
 
 def bisenet_input(images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 512 512"]:
     """Resize RGB pictures in [0, 1] to 512 x 512 as Pillow's bilinear filter does, and normalise them."""
-    resized = functional.interpolate(
-        images, (BISENET_SIZE, BISENET_SIZE), mode="bilinear", align_corners=False, antialias=True
-    )
+    resized = resample(images, (BISENET_SIZE, BISENET_SIZE))
     mean, std = (images.new_tensor(values).reshape(1, 3, 1, 1) for values in (_MEAN, _STD))
     return (resized - mean) / std
 

@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from s3pot.conv_blocks import ConvBlock, GridTransformer, conv_norm
 from s3pot.parsing.classes import CLASSES
+from s3pot.resampling import resample
 
 PARSER_SIZE = 256
 
@@ -48,10 +49,16 @@ def parse_faces(parser: FaceParser, images: Float[Tensor, "b 3 h w"]) -> UInt8[T
 
     Args:
         parser: the network, in eval mode.
-        images: (B, 3, H, W) float RGB in [0, 1].
+        images: (B, 3, H, W) float RGB in [0, 1]; square ones above 256 px are seen at 256 px.
+
+    Returns:
+        (B, H, W) uint8 ids into `CLASSES`, at the resolution of the pictures.
     """
     with torch.no_grad():
-        labels: Tensor = parser(images).argmax(dim=1)
+        height, width = images.shape[-2:]
+        known = (height, width) if max(height, width) <= PARSER_SIZE else (PARSER_SIZE, PARSER_SIZE)
+        # Logits, not labels, are brought to the size of the pictures: borders stay smooth.
+        labels: Tensor = resample(parser(resample(images, known)), (height, width)).argmax(dim=1)
     return labels.to(torch.uint8)
 
 

@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from s3pot.conv_blocks import ConvBlock, GridTransformer, conv_norm
 from s3pot.parsing.classes import CLASSES
+from s3pot.resampling import resample
 
 GENERATOR_SIZE = 256
 _REGIONS = len(CLASSES)
@@ -109,12 +110,15 @@ def generate_references(
 
     Args:
         generator: the network, in eval mode.
-        images: (B, 3, H, W) float RGB in [0, 1], aligned.
+        images: (B, 3, H, W) float RGB in [0, 1], aligned; square ones above 256 px are redrawn at 256 px.
         parsing: (B, H, W) uint8 completed parsing.
 
     Returns:
-        (B, H, W, 3) uint8 RGB.
+        (B, H, W, 3) uint8 RGB, at the resolution of the pictures.
     """
+    height, width = images.shape[-2:]
+    known = (height, width) if max(height, width) <= GENERATOR_SIZE else (GENERATOR_SIZE, GENERATOR_SIZE)
     with torch.no_grad():
-        reference: Tensor = generator(images, one_hot_parsing(parsing))
+        drawn = generator(resample(images, known), resample(one_hot_parsing(parsing), known))
+        reference = resample(drawn, (height, width))
     return (reference.permute(0, 2, 3, 1) * 255.0 + 0.5).clamp(0, 255).to(torch.uint8)

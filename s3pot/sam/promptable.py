@@ -7,6 +7,7 @@ Shapes: images (H, W, 3) uint8; image tokens (B, C, h, w); prompt ids (B, N) on 
 """
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import torch
@@ -17,6 +18,8 @@ from torch import Tensor, nn
 from s3pot.sam.batched_decoder import decode_first_mask, output_tokens, two_way_transformer
 from s3pot.sam.preprocess import preprocess, token_centers_xy, valid_tokens
 
+Precision = Literal["fp32", "bf16"]
+
 
 class PromptableSam(nn.Module):
     """A SAM as the chain uses it: frozen, batched, prompts as token ids.
@@ -24,12 +27,14 @@ class PromptableSam(nn.Module):
     Args:
         sam: a stock `Sam` of any size, or the `nano` one.
         enhance_point_only: leave the IoU and mask tokens out of the feature enhancement (an ablation) [design 5.6].
+        precision: of the image encoder alone; enhancement, matching and decoding stay in fp32.
     """
 
-    def __init__(self, sam: Sam, *, enhance_point_only: bool = False) -> None:
+    def __init__(self, sam: Sam, *, enhance_point_only: bool = False, precision: Precision = "fp32") -> None:
         super().__init__()
         self.sam = sam
         self.enhance_point_only = enhance_point_only
+        self.precision = precision
         rows, cols = sam.prompt_encoder.image_embedding_size
         self.token_grid: tuple[int, int] = (int(rows), int(cols))
         self.image_size = int(sam.image_encoder.img_size)
@@ -50,7 +55,9 @@ class PromptableSam(nn.Module):
         Returns:
             Image tokens (B, C, h, w) float32, and (B, h*w) True where a token lies in the picture, not in padding.
         """
-        tokens = self.sam.image_encoder(preprocess(self.sam, images)).float()
+        pictures = preprocess(self.sam, images)
+        with torch.autocast(pictures.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+            tokens = self.sam.image_encoder(pictures).float()
         sizes = [(image.shape[0], image.shape[1]) for image in images]
         return tokens, valid_tokens(sizes, self.image_size, self.patch, self.device)
 

@@ -11,6 +11,7 @@ import torch
 from segment_anything import build_sam_vit_b, build_sam_vit_h, build_sam_vit_l
 from segment_anything.modeling import MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
 
+from s3pot.sam.efficient_attention import use_efficient_attention
 from s3pot.sam.nano_encoder import NanoImageEncoder
 
 SamName = Literal["nano", "vit_b", "vit_l", "vit_h"]
@@ -42,6 +43,8 @@ SAM_SIZES: dict[str, SamSize] = {
 def build_sam(name: SamName, *, seed: int = 0) -> Sam:
     """Build a SAM with random weights (a fixed seed), in eval mode.
 
+    The official ones get attention that keeps no matrix; names, shapes and numbers are those of the stock classes.
+
     Args:
         name: one of `SAM_SIZES`.
         seed: of the random initial weights; the caller's random state is left as it was.
@@ -57,11 +60,11 @@ def build_sam(name: SamName, *, seed: int = 0) -> Sam:
             case "nano":
                 return _build_nano(SAM_SIZES["nano"])
             case "vit_b":
-                return build_sam_vit_b()
+                return use_efficient_attention(build_sam_vit_b())
             case "vit_l":
-                return build_sam_vit_l()
+                return use_efficient_attention(build_sam_vit_l())
             case "vit_h":
-                return build_sam_vit_h()
+                return use_efficient_attention(build_sam_vit_h())
 
 
 def _build_nano(size: SamSize) -> Sam:

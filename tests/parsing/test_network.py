@@ -3,6 +3,7 @@ import torch
 from torch import Tensor, nn
 
 from s3pot.parsing.network import FaceParser, parse_faces
+from s3pot.resampling import resample
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +91,15 @@ def test_parse_faces_takes_the_likeliest_class(parser: FaceParser) -> None:
     assert parsing.dtype == torch.uint8
     assert torch.equal(parsing.long(), parser(images).argmax(dim=1))
     assert parsing.unique().numel() > 1, "one class everywhere would show nothing"
+
+
+def test_a_large_picture_is_seen_at_the_size_of_training(parser: FaceParser) -> None:
+    large = resample(pictures(1), (512, 512))
+    expected = resample(parser(resample(large, (256, 256))), (512, 512)).argmax(dim=1)
+    found = parse_faces(parser, large)
+    assert found.shape == (1, 512, 512)
+    assert torch.equal(found.long(), expected)
+    assert found.unique().numel() > 1
 
 
 def test_parse_faces_keeps_no_graph_but_training_does() -> None:

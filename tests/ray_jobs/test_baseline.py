@@ -13,6 +13,7 @@ from ray_jobs.baseline import BaselineConfig, baseline
 from ray_jobs.evaluate import EvaluateConfig, evaluate
 from ray_jobs.job_cli import PartlyFailed
 from s3pot.baselines.supervised import SupervisedSegmenter
+from s3pot.checkpoints.reading import WeightsError
 from s3pot.embedded import save_weights
 from s3pot.images import decode_png, write_png
 from s3pot.store.prompt_store import PromptStore

@@ -14,11 +14,11 @@ from ray_jobs import pretrain
 from ray_jobs.ladder import LadderConfig, ladder
 from s3pot.baselines.supervised import SupervisedSegmenter
 from s3pot.chain import ChainConfig, chain_identity
+from s3pot.checkpoints.reading import WeightsError
 from s3pot.composite import Cutout
 from s3pot.data.folds import fold_of_face
 from s3pot.embedded import (
     WEIGHT_FILES,
-    WeightsError,
     file_hash,
     load_generator,
     load_landmark_detector,

@@ -3,6 +3,7 @@ import torch
 from torch import Tensor, nn
 
 from s3pot.reference.generator import DetailGate, ReferenceGenerator, generate_references, one_hot_parsing
+from s3pot.resampling import resample
 
 
 class Blind(nn.Module):
@@ -127,6 +128,15 @@ def test_references_are_rounded_not_cut(generator: ReferenceGenerator) -> None:
     assert references.dtype == torch.uint8
     assert references.shape == (2, 64, 64, 3)
     assert (references.float() - exact).abs().max() <= 0.5 + 1e-3
+
+
+def test_a_large_picture_is_redrawn_at_the_size_of_training(generator: ReferenceGenerator) -> None:
+    large = resample(pictures(1), (512, 512))
+    labels = parsings(1).repeat_interleave(8, dim=1).repeat_interleave(8, dim=2)
+    drawn = generator(resample(large, (256, 256)), resample(one_hot_parsing(labels), (256, 256)))
+    found = generate_references(generator, large, labels)
+    assert found.shape == (1, 512, 512, 3)
+    assert (found.permute(0, 3, 1, 2).float() - resample(drawn, (512, 512)) * 255.0).abs().max() <= 0.5 + 1e-2
 
 
 def test_every_weight_gets_a_gradient() -> None:

@@ -1,60 +1,72 @@
-"""Read E4S from the contents of a released checkpoint.
+"""Read E4S from a released checkpoint.
 
 A checkpoint is a dict with the weights under `state_dict`, their names perhaps prefixed with `module.` (a trace of
-data-parallel training), and the average style code beside them under `latent_avg`.
+data-parallel training), and the average style code beside them under `latent_avg`. What training left there besides
+(moving averages, discriminator, options) is not looked at.
 """
 
 from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from s3pot.checkpoints.reading import WeightsError, compare, read_contents, state_of
 from s3pot.reference.e4s.model import E4S, E4SConfig
 
-_PREFIX = "module."
-_MOST_NAMED = 5
+_AVERAGE = "latent_avg"
 
 
-def e4s_from_checkpoint(contents: Mapping[str, object], source: str, config: E4SConfig | None = None) -> E4S:
-    """Build the network with the weights of a checkpoint.
+def load_e4s(path: Path, config: E4SConfig | None = None) -> E4S:
+    """Load the released generator (`iteration_300000.pt`), float32, frozen, in eval mode.
 
     Args:
-        contents: what `torch.load(path, weights_only=True)` returned.
+        path: the checkpoint.
+        config: sizes (default: those of the released network).
+
+    Raises:
+        WeightsError: if the file is missing, unreadable, or of another network.
+    """
+    return e4s_from_checkpoint(read_contents(path), path, config)
+
+
+def e4s_from_checkpoint(contents: Mapping[str, Any], source: str | Path, config: E4SConfig | None = None) -> E4S:
+    """Build the network with the weights of a checkpoint, which are copied.
+
+    Args:
+        contents: of `read_contents`.
         source: what errors call the checkpoint, such as its path.
         config: sizes (default: those of the released network).
 
     Returns:
-        The network in eval mode, without gradients.
+        The network in float32 and eval mode, without gradients.
 
     Raises:
-        ValueError: if a part is missing, or names or shapes differ; names the first ones.
+        WeightsError: if a part is missing, or names or shapes differ; names the first ones.
     """
-    for part in ("state_dict", "latent_avg"):
-        if part not in contents:
-            raise ValueError(f"{source} has no `{part}`, only {sorted(contents)}: is it the E4S checkpoint?")
-    state, average = contents["state_dict"], contents["latent_avg"]
-    if not isinstance(state, Mapping) or not isinstance(average, Tensor):
-        raise ValueError(f"{source}: `state_dict` must be a dict and `latent_avg` a tensor")
-    given = {name.removeprefix(_PREFIX): value for name, value in state.items()}
+    given = entries_given(contents, source)
     with torch.device("meta"):  # the weights come from the checkpoint: drawing them at random would take seconds
         model = E4S(config)
-    expected = {**model.state_dict(), "latent_avg": model.latent_avg}
-    problems = _differences(expected, {**given, "latent_avg": average})
-    if problems:
-        more = f" and {len(problems) - _MOST_NAMED} more" if len(problems) > _MOST_NAMED else ""
-        raise ValueError(f"{source} does not fit E4S: {'; '.join(problems[:_MOST_NAMED])}{more}")
-    model.load_state_dict(given, assign=True)
-    model.latent_avg = average
-    return model.float().eval().requires_grad_(False)
+    expected = entries_expected(model)
+    if mismatch := compare(expected, given):
+        raise WeightsError(f"{source}: does not fit E4S: {mismatch.summary()}")
+    own = {name: given[name].to(value.dtype, copy=True) for name, value in expected.items()}
+    model.latent_avg = own.pop(_AVERAGE)
+    model.load_state_dict(own, assign=True)
+    return model.eval().requires_grad_(False)
 
 
-def _differences(expected: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> list[str]:
-    """Describe what is missing, unexpected or of another shape."""
-    missing = [f"{name} is missing" for name in expected if name not in given]
-    unexpected = [f"{name} is unexpected" for name in given if name not in expected]
-    shapes = [
-        f"{name} has shape {tuple(given[name].shape)}, expected {tuple(value.shape)}"
-        for name, value in expected.items()
-        if name in given and given[name].shape != value.shape
-    ]
-    return missing + unexpected + shapes
+def entries_expected(model: E4S) -> dict[str, Tensor]:
+    """Name all tensors that a checkpoint of this network holds: its state dict and `latent_avg`."""
+    return {**model.state_dict(), _AVERAGE: model.latent_avg}
+
+
+def entries_given(contents: Mapping[str, Any], source: str | Path) -> dict[str, Tensor]:
+    """Name the tensors of a checkpoint as `entries_expected` does; `latent_avg` is left out where it is missing.
+
+    Raises:
+        WeightsError: if the weights are no plain dictionary of tensors.
+    """
+    average = contents.get(_AVERAGE)
+    return state_of(contents, source) | ({_AVERAGE: average} if isinstance(average, Tensor) else {})
