@@ -8,8 +8,8 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
-    help="S3POT finds what covers a face, without occlusion labels. Each verb takes [FILE.yaml] [key=value ...]; "
-    "`s3pot VERB --help` lists its keys.",
+    help="S3POT finds what covers a face, without occlusion labels. Each verb takes [FILE.yaml] [key=value ...] and "
+    "`s3pot VERB --help` lists its keys; `models` has verbs of its own.",
 )
 app.command("data")(data.command)
 app.command("encode")(encode.command)

@@ -1,9 +1,10 @@
 """Official checkpoints: which there are, whether a file is one of them, where it lies, and fetching it.
 
-    s3pot models list                             what S3POT can use, what of it is installed, and on what terms
-    s3pot models check ~/Downloads/79999_iter.pth whether a file is what it should be
-    s3pot models pull vit_b                       fetch a checkpoint into the folder that S3POT_WEIGHTS names
-    s3pot models path vit_b                       where it lies
+s3pot models list                             what S3POT can use, what of it is installed, and on what terms
+s3pot models check ~/Downloads/79999_iter.pth whether a file is what it should be
+s3pot models pull vit_b                       fetch a checkpoint into the folder that S3POT_WEIGHTS names
+s3pot models path vit_b                       where it lies
+s3pot models selftest chain.sam=vit_b         whether it sees what it should (ray_jobs/selftest.py)
 """
 
 import json
@@ -12,15 +13,16 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any
 
 import typer
 
+from ray_jobs import selftest
 from s3pot.checkpoints import catalogue
 from s3pot.checkpoints.catalogue import CheckpointName
 from s3pot.checkpoints.download import Progress, download
 from s3pot.checkpoints.reading import Mismatch, WeightsError, read_contents, sha256_of
-from s3pot.embedded import WEIGHT_FILES, weights_folder
+from s3pot.embedded import WEIGHT_FILES, embedded_folder, weights_folder
 
 _MOST_NAMED = 10
 _SECONDS_BETWEEN_LINES = 10.0
@@ -38,7 +40,9 @@ Name = Annotated[CheckpointName, typer.Argument(help="Name of the checkpoint, as
 
 @app.command("list")
 def list_models(
-    as_json: Annotated[bool, typer.Option("--json", help="For machines: one JSON object per model, in a list.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="For machines: one JSON object per model, in a list.")
+    ] = False,
 ) -> None:
     """List every model S3POT can use: where it is installed (or -), its size, its licence, and where it comes from."""
     rows = [*_official_rows(), *_embedded_rows()]
@@ -47,7 +51,8 @@ def list_models(
         return
     columns = ("name", "part", "size", "sha256", "licence", "installed", "source")
     typer.echo(_table([list(columns), *([_cell(column, row[column]) for column in columns] for row in rows)]))
-    typer.echo(f"\ninstalled = a file of this name in {weights_folder()}; S3POT_WEIGHTS names another folder")
+    typer.echo(f"\nofficial checkpoints are looked for in {weights_folder()}, embedded models in {embedded_folder()};")
+    typer.echo("S3POT_WEIGHTS names another folder")
 
 
 @app.command("check")
@@ -64,15 +69,14 @@ def check(
     """
     try:
         contents = read_contents(path)
-        mismatches = {
-            candidate: catalogue.hold_against(candidate, contents, path) for candidate in get_args(CheckpointName)
-        }
+        mismatches = {entry.name: catalogue.hold_against(entry.name, contents, path) for entry in catalogue.CHECKPOINTS}
     except WeightsError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from error
     fitting = [candidate for candidate, mismatch in mismatches.items() if not mismatch]
+    closest = min(mismatches, key=lambda candidate: _count(mismatches[candidate]))
     by_file = {entry.file: entry.name for entry in catalogue.CHECKPOINTS}.get(path.name)
-    wanted = name or by_file or min(mismatches, key=lambda candidate: _count(mismatches[candidate]))
+    wanted = name or by_file or closest
     mismatch = mismatches[wanted]
     if not mismatch:
         typer.echo(f"{path}: fits {wanted}, all {len(catalogue.expected_entries(wanted))} entries")
@@ -90,6 +94,9 @@ def check(
     if path.name in WEIGHT_FILES.values():
         typer.echo("It has the name of an embedded model; those are checked whenever they are loaded")
     raise typer.Exit(1)
+
+
+app.command("selftest")(selftest.command)
 
 
 @app.command("path")
@@ -137,12 +144,12 @@ def _official_rows() -> Iterator[dict[str, Any]]:
     for entry in catalogue.CHECKPOINTS:
         source = f"s3pot models pull {entry.name}" if entry.url else entry.page
         described = {"kind": "official", "source": source, "config_key": entry.config_key}
-        yield asdict(entry) | described | {"installed": _installed(entry.file)}
+        yield asdict(entry) | described | {"installed": _installed(weights_folder() / entry.file)}
 
 
 def _embedded_rows() -> Iterator[dict[str, Any]]:
     for name, file in WEIGHT_FILES.items():
-        installed = _installed(file)
+        installed = _installed(embedded_folder() / file)
         source = "ships with S3POT" if name != "supervised" else "python ray_jobs/pretrain.py supervised"
         yield {
             "kind": "embedded",
@@ -157,8 +164,7 @@ def _embedded_rows() -> Iterator[dict[str, Any]]:
         }
 
 
-def _installed(file: str) -> str | None:
-    path = weights_folder() / file
+def _installed(path: Path) -> str | None:
     return str(path) if path.is_file() else None
 
 

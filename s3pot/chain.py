@@ -258,5 +258,7 @@ def _weight_files(config: ChainConfig) -> list[Path]:
     if config.alignment == "detect":
         files.append(weights_path("locator"))
     if config.landmarks is not None:
+        if not config.landmarks.is_file():
+            raise FileNotFoundError(f"{config.landmarks}: the landmark file is gone; a store is known by its content")
         files.append(config.landmarks)
     return files

@@ -4,7 +4,6 @@ Weights are fp16 safetensors below `s3pot/weights/`, or in the folder that `$S3P
 research-only data and carry a licence of their own, shown once when they are first loaded; the code works without them.
 """
 
-import hashlib
 import json
 import logging
 import os
@@ -17,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from s3pot.checkpoints.reading import WeightsError, fit, read_contents
+from s3pot.checkpoints.reading import WeightsError, fit, read_contents, sha256_of
 from s3pot.locator import FaceLocator
 from s3pot.parsing.network import FaceParser
 from s3pot.reference.generator import ReferenceGenerator
@@ -169,7 +168,7 @@ def file_hash(path: Path) -> str:
 @lru_cache(maxsize=16)
 def _hash_of_version(path: Path, modified_ns: int, size: int) -> str:
     # Official checkpoints are gigabytes; a file that is trained anew has another time or size.
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    return sha256_of(path)[:16]
 
 
 @cache

@@ -115,7 +115,7 @@ class TestDetect:
 
 
 # By eye: eyes and mouth corners of scikit-image's astronaut.
-POINTS = np.array([[205.0, 105.0], [243.0, 105.0], [208.0, 143.0], [238.0, 143.0]])
+POINTS = np.array([[205.0, 105.0], [243.0, 105.0], [209.0, 143.0], [239.0, 143.0]])
 COLUMNS = [f"{part}_{axis}" for part in ("left_eye", "right_eye", "left_mouth", "right_mouth") for axis in "xy"]
 
 

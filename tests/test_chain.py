@@ -22,6 +22,7 @@ from s3pot.config import ConfigError, parse, to_mapping
 from s3pot.embedded import save_weights
 from s3pot.head.reweighter import PromptReweighter, ReweighterConfig
 from s3pot.images import ImageError, write_png
+from s3pot.landmark_file import FIVE_POINTS
 from s3pot.locator import FaceLocator
 from s3pot.matching.selector import SelectorConfig
 from s3pot.parsing.bisenet import BiSeNet
@@ -66,6 +67,15 @@ class TestConfig:
     def test_embedded_models_take_no_checkpoint(self, key: str, meant_for: str) -> None:
         with pytest.raises(ConfigError, match=f"{key} is for {meant_for}"):
             parse(ChainConfig, {key: "weights.pth"}, where="test")
+
+    @pytest.mark.parametrize("given", [{"alignment": "landmarks"}, {"landmarks": "landmarks.csv"}])
+    def test_alignment_by_landmarks_and_their_file_belong_together(self, given: dict[str, str]) -> None:
+        with pytest.raises(ConfigError, match=r"alignment=landmarks and landmarks=FILE belong together"):
+            parse(ChainConfig, given, where="test")
+
+    def test_an_aligned_picture_has_one_face(self) -> None:
+        with pytest.raises(ConfigError, match=r"faces=all needs alignment detect or landmarks"):
+            parse(ChainConfig, {"alignment": "none", "faces": "all"}, where="test")
 
     @pytest.mark.parametrize("given", [{"generator": "precomputed"}, {"references": "folder"}])
     def test_precomputed_references_and_their_folder_belong_together(self, given: dict[str, str]) -> None:
@@ -133,6 +143,7 @@ class TestLoading:
 
     def test_missing_weights_name_file_and_remedy(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("S3POT_WEIGHTS", str(tmp_path))
+        (tmp_path / "reweighter.safetensors").touch()  # one embedded model: the folder must hold all
         with pytest.raises(WeightsError, match=r"face_parser\.safetensors.*missing.*pretrain\.py parser"):
             load_prefix(ChainConfig())
 
@@ -147,9 +158,21 @@ class TestLoading:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("S3POT_WEIGHTS", str(tmp_path))
+        (tmp_path / "reweighter.safetensors").touch()
         with pytest.raises(WeightsError, match=r"face_locator\.safetensors.*missing.*pretrain\.py locator"):
             load_aligner(ChainConfig())
         assert load_aligner(ChainConfig(alignment="none")).locator is None
+
+    def test_faces_of_a_landmark_file(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("S3POT_WEIGHTS", str(tmp_path))  # no locator here, and none is needed
+        path = tmp_path / "landmarks.csv"
+        path.write_text(f"id,{','.join(FIVE_POINTS)}\na,100,100,160,100,110,170,150,170\n")
+        aligner = load_aligner(ChainConfig(alignment="landmarks", landmarks=path))
+        assert aligner.mode == "landmarks"
+        assert aligner.landmarks is not None
+        assert aligner.landmarks.ids == ["a"]
+        with pytest.raises(ConfigError, match=r"gone\.csv: cannot be read"):
+            load_aligner(ChainConfig(alignment="landmarks", landmarks=tmp_path / "gone.csv"))
 
     def test_a_device_that_is_not_there(self) -> None:
         if torch.cuda.is_available():
@@ -303,6 +326,7 @@ class TestIdentity:
             replace(base, prefix=PrefixConfig(feature_enhancement=True)),
             replace(base, prefix=PrefixConfig(selector=SelectorConfig(kind="otsu"))),
             replace(base, prefix=PrefixConfig(seed=1)),
+            replace(base, faces="all"),
             replace(base, size=512),
             replace(base, sam_precision="bf16"),
         ]
@@ -331,6 +355,16 @@ class TestIdentity:
         assert identity(here) == identity(there)
         write_png(there / "b.png", np.zeros((4, 4, 3), np.uint8))
         assert identity(here) != identity(there)
+
+    def test_of_landmarks_the_content_counts_and_not_the_place(self, random_weights: Path, tmp_path: Path) -> None:
+        def identity(name: str, content: str) -> str:
+            (tmp_path / name).write_text(content)
+            return chain_identity(ChainConfig(alignment="landmarks", landmarks=tmp_path / name))
+
+        assert identity("here.csv", "a") == identity("there.csv", "a")
+        assert identity("here.csv", "a") != identity("there.csv", "bb")
+        with pytest.raises(FileNotFoundError, match=r"gone\.csv: the landmark file is gone"):
+            chain_identity(ChainConfig(alignment="landmarks", landmarks=tmp_path / "gone.csv"))
 
     def test_the_locator_counts_where_it_is_used(
         self, random_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

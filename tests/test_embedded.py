@@ -14,6 +14,7 @@ from s3pot.checkpoints.reading import WeightsError
 from s3pot.embedded import (
     LICENCE_SHOWN,
     device_of,
+    embedded_folder,
     file_hash,
     load_generator,
     load_landmark_detector,
@@ -196,9 +197,19 @@ def test_weights_that_are_not_there_are_an_error_with_a_way_out(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, part: embedded.Part, file: str
 ) -> None:
     monkeypatch.setenv("S3POT_WEIGHTS", str(tmp_path))
+    (tmp_path / "supervised_segmenter.safetensors").touch()
     with pytest.raises(WeightsError, match="S3POT_WEIGHTS") as caught:
         weights_path(part)
     assert str(tmp_path / file) in str(caught.value)
+
+
+def test_a_folder_of_checkpoints_alone_hides_no_embedded_model(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("S3POT_WEIGHTS", str(tmp_path))
+    (tmp_path / "sam_vit_b_01ec64.pth").touch()
+    assert weights_folder() == tmp_path
+    assert embedded_folder() == Path(embedded.__file__).parent / "weights"
+    (tmp_path / "nano_sam.safetensors").touch()
+    assert embedded_folder() == tmp_path, "models of two trainings are never mixed"
 
 
 def test_the_three_models_load_from_the_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ CROSS_CUTTING = {
     "tests/test_packaging.py",
     "tests/test_experiments.py",
     "tests/test_floors.py",
+    "tests/test_official_scale.py",
     "tests/ray_jobs/test_job_submit.py",
 }
 # Folders of tests whose path starts at the root of the repository; all others are tests of s3pot/.

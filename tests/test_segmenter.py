@@ -128,7 +128,7 @@ def pair(segmenter: OcclusionSegmenter) -> OcclusionSegmenter:
 
 
 class TestSeveralFaces:
-    @pytest.fixture(scope="class")
+    @pytest.fixture
     def group(self) -> np.ndarray:
         return np.hstack([astronaut()[:, :500], astronaut()[:, ::-1]])
 
@@ -162,10 +162,7 @@ class TestSeveralFaces:
         faces = [LocatedFace(x=x, y=y, side=0.1 + 0.3 * x + 0.02 * y) for x in (0.1, 0.5, 0.9) for y in (0.1, 0.4, 0.9)]
         sizes: list[int] = []
 
-        class Counting(FaceAligner):
-            pass
-
-        crowd = OcclusionSegmenter(drawn_prefix(), None, Counting("detect", FixedLocator(*faces).eval()))
+        crowd = OcclusionSegmenter(drawn_prefix(), None, FaceAligner("detect", FixedLocator(*faces).eval()))
         run = crowd.prefix.run
 
         def counted(images: list[np.ndarray], ids: list[str]) -> object:
@@ -191,25 +188,26 @@ class TestSeveralFaces:
         """With the embedded models: portraits that no training saw, as one photograph, in two rows or one."""
         portraits = [read_image(path) for path in list_portraits(shared_data / "portraits", kept_aside=True)[:4]]
         everybody = OcclusionSegmenter.load()
+        alone = [everybody.predict(portrait) for portrait in portraits]
         for columns in (2, 4):
             tiled = [np.hstack(portraits[first : first + columns]) for first in range(0, 4, columns)]
-            results = everybody.predict_all(np.vstack(tiled))
             places = set()
-            for result in results:
+            for result in everybody.predict_all(np.vstack(tiled)):
                 rows, cols = np.nonzero(result.face_mask)
                 row, col = int(rows.mean()) // 512, int(cols.mean()) // 512
-                own = np.zeros_like(result.face_mask)
-                own[512 * row : 512 * (row + 1), 512 * col : 512 * (col + 1)] = True
-                assert (result.face_mask & own).sum() > 0.99 * result.face_mask.sum() > 10_000
-                assert not (result.occlusion & ~own).any()
+                expected = np.zeros_like(result.face_mask)
+                own = slice(512 * row, 512 * (row + 1)), slice(512 * col, 512 * (col + 1))
+                expected[own] = alone[row * columns + col].face_mask
+                assert (result.face_mask & expected).sum() > 0.8 * (result.face_mask | expected).sum()
+                assert result.occlusion[own].sum() == result.occlusion.sum()
                 places.add((row, col))
-            assert len(places) == len(results) == 4
+            assert len(places) == 4
 
 
 class TestLandmarkFile:
     @pytest.fixture
     def by_file(self, segmenter: OcclusionSegmenter, tmp_path: Path) -> OcclusionSegmenter:
-        points = "205,105,243,105,208,143,238,143"
+        points = "205,105,243,105,209,143,239,143"
         (tmp_path / "marks.csv").write_text(f"id,{','.join(FIVE_POINTS)}\nastronaut.png,{points}\n")
         aligner = FaceAligner("landmarks", landmarks=LandmarkFile(tmp_path / "marks.csv"))
         return OcclusionSegmenter(segmenter.prefix, segmenter.reweighter, aligner)
@@ -219,7 +217,8 @@ class TestLandmarkFile:
         result = by_file.predict(tmp_path / "album" / "astronaut.png")
         assert result.status == "ok"
         assert result.crop_corners is not None
-        np.testing.assert_allclose(result.crop_corners[0], [224 - 76, 108.8 - 76], atol=0.1)
+        # 38 between the eyes, 38 down to the mouth: a side of 152 around a place 3.8 below the eyes.
+        np.testing.assert_allclose(result.crop_corners[0], [224 - 76, 108.8 - 76], atol=1e-6)
         [same] = by_file.predict_all(astronaut(), image_id="astronaut.png")
         np.testing.assert_array_equal(same.probability, result.probability)
 

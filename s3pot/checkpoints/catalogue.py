@@ -1,6 +1,6 @@
-"""Every checkpoint that the official scale can use: what it is, who publishes it, on what terms, where it is looked for.
+"""Every checkpoint that the official scale can use: what it is, who publishes it, on what terms, where it is found.
 
-No checkpoint could be had where S3POT was written. Hashes and sizes are those that others report, never our measurement.
+No checkpoint could be had where S3POT was written: hashes and sizes are what others report, never our measurement.
 """
 
 from collections.abc import Mapping
@@ -133,8 +133,8 @@ def find_checkpoint(name: CheckpointName, given: Path | None = None) -> Path:
 
     Args:
         name: which.
-        given: the file, or a folder that holds it under its own name (default: the folder of the embedded weights,
-            which `$S3POT_WEIGHTS` names).
+        given: the file, or a folder that holds it under its own name (default: the folder that `$S3POT_WEIGHTS` names,
+            or the one inside the package).
 
     Raises:
         WeightsError: if it is not there; says what to get, from where, and how to place it.

@@ -73,9 +73,7 @@ class _Cut(Exception):
 
 
 class _CheckedRedirects(HTTPRedirectHandler):
-    def redirect_request(
-        self, req: Request, fp: Any, code: int, msg: str, headers: Any, newurl: str
-    ) -> Request | None:
+    def redirect_request(self, req: Request, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Request | None:
         _check_address(newurl)
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 

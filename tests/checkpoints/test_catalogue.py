@@ -1,6 +1,4 @@
 import re
-import resource
-import time
 from pathlib import Path
 from typing import get_args
 
@@ -77,10 +75,12 @@ def test_the_entries_are_those_of_the_released_file(name: CheckpointName, shared
 
 @pytest.mark.parametrize("name", NAMES)
 def test_entries_cost_no_memory(name: CheckpointName) -> None:
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    found = expected_entries(name)
+    cpu = [torch.profiler.ProfilerActivity.CPU]
+    with torch.profiler.profile(activities=cpu, profile_memory=True) as profile:
+        found = expected_entries(name)
     assert {value.device.type for value in found.values()} == {"meta"}
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 40_000, "kilobytes"
+    allocated = sum(max(event.self_cpu_memory_usage, 0) for event in profile.events() or ())
+    assert 0 < allocated < 100_000, "bytes; a few scalars are drawn on the way"
 
 
 def test_a_file_in_the_folder_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -147,9 +147,3 @@ def test_an_e4s_without_its_average_code_lacks_it() -> None:
 def test_all_entries_of_a_file_may_lie_side_by_side() -> None:
     # As in a conversion to safetensors.
     assert not hold_against("e4s", expected_entries("e4s"), "x.safetensors")
-
-
-def test_looking_a_checkpoint_up_is_quick() -> None:
-    started = time.process_time()
-    expected_entries("vit_h")
-    assert time.process_time() - started < 2

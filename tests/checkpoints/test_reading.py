@@ -104,7 +104,13 @@ def test_what_is_no_state_dict_is_named(contents: dict[str, object]) -> None:
 
 def test_differences_by_kind_and_in_order() -> None:
     expected = {name: torch.empty(2, 3, device="meta") for name in ("d", "c", "b", "a")}
-    given = {"e": torch.zeros(1), "c": torch.zeros(3, 2), "b": torch.zeros(2, 3), "a": torch.zeros(2), "A": torch.zeros(0)}
+    given = {
+        "e": torch.zeros(1),
+        "c": torch.zeros(3, 2),
+        "b": torch.zeros(2, 3),
+        "a": torch.zeros(2),
+        "A": torch.zeros(0),
+    }
     found = compare(expected, given)
     assert found == Mismatch(
         missing=("d",), unexpected=("A", "e"), misshaped=(("a", (2, 3), (2,)), ("c", (2, 3), (3, 2)))

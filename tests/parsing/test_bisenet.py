@@ -8,7 +8,8 @@ from PIL import Image
 from torch import Tensor, nn
 from torchvision.transforms.functional import normalize, pil_to_tensor
 
-from s3pot.parsing.bisenet import BiSeNet, BiSeNetLogits, bisenet_input, parse_faces_bisenet
+from s3pot.checkpoints.reading import WeightsError
+from s3pot.parsing.bisenet import BiSeNet, BiSeNetLogits, bisenet_input, load_bisenet, parse_faces_bisenet
 from s3pot.parsing.classes import CLASSES, labels_to_12
 from tests.parity import (
     TOLERANCE,
@@ -190,3 +191,25 @@ def test_labels_are_the_likeliest_class_of_the_network_and_keep_no_graph() -> No
     found = parse_faces_bisenet(parser, images)
     assert np.array_equal(found.numpy(), labels_to_12(likeliest, "face_parsing_pytorch"))
     assert np.unique(likeliest).size > 1, "one class everywhere would show nothing"
+
+
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_a_checkpoint_is_loaded(tmp_path: Path, prefix: str) -> None:
+    source = random_parser()
+    torch.save({prefix + name: value for name, value in source.state_dict().items()}, tmp_path / "79999_iter.pth")
+    loaded = load_bisenet(tmp_path / "79999_iter.pth")
+    assert not loaded.training
+    assert not any(weight.requires_grad for weight in loaded.parameters())
+    for name, value in source.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], value), name
+
+
+def test_a_checkpoint_in_half_precision_becomes_float32(tmp_path: Path) -> None:
+    torch.save(random_parser().half().state_dict(), tmp_path / "half.pth")
+    assert {weight.dtype for weight in load_bisenet(tmp_path / "half.pth").parameters()} == {torch.float32}
+
+
+def test_a_checkpoint_of_another_network_is_named(tmp_path: Path) -> None:
+    torch.save(BiSeNet(classes=18).state_dict(), tmp_path / "other.pth")
+    with pytest.raises(WeightsError, match=r"other\.pth: does not fit BiSeNet: 3 of another shape"):
+        load_bisenet(tmp_path / "other.pth")

@@ -5,11 +5,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from skimage.data import astronaut
 
+from analysis.report import write_report
 from ray_jobs.encode import EncodeConfig, encode, read_items
+from ray_jobs.evaluate import EvaluateConfig, evaluate
 from ray_jobs.job_cli import PartlyFailed
 from s3pot.chain import ChainConfig
+from s3pot.config import ConfigError
 from s3pot.images import write_png
+from s3pot.landmark_file import FIVE_POINTS
 from s3pot.prefix import FrozenPrefix
 from s3pot.store.prompt_store import PromptStore
 
@@ -62,6 +67,68 @@ def test_bad_and_faceless_files_are_rows(
     assert rows.loc["noise.png", "status"] == "no_face"
     assert rows.loc["broken.jpg", "status"] == rows.loc["empty.png", "status"] == "failed"
     assert "broken.jpg" in rows.loc["broken.jpg", "error"]
+
+
+# Eyes and mouth corners of the astronaut.
+POINTS = np.array([[205.0, 105.0], [243.0, 105.0], [209.0, 143.0], [239.0, 143.0]])
+
+
+class TestSeveralFaces:
+    @pytest.fixture
+    def config(self, tmp_path: Path) -> EncodeConfig:
+        """A photograph of the astronaut beside herself with truth, one of her alone, and their landmarks."""
+        write_png(tmp_path / "two.png", np.hstack([astronaut(), astronaut()]))
+        write_png(tmp_path / "one.png", astronaut())
+        truth = np.zeros((512, 1024), np.uint8)
+        truth[120:160, 190:250] = 255
+        write_png(tmp_path / "truth.png", truth)
+        truths, known = [tmp_path / "truth.png", None], {"kind": "objects", "face_id": "astronaut"}
+        manifest = pd.DataFrame({"id": ["two", "one"], "path": ["two.png", "one.png"], "truth_path": truths} | known)
+        manifest.to_csv(tmp_path / "images.csv", index=False)
+        rows = [("two", 0, POINTS), ("two", 1, POINTS + np.array([512, 0])), ("one", 0, POINTS)]
+        marks = [
+            {"id": name, "face": face, **dict(zip(FIVE_POINTS, at.ravel(), strict=True))} for name, face, at in rows
+        ]
+        pd.DataFrame(marks).to_csv(tmp_path / "marks.csv", index=False)
+        return EncodeConfig(
+            input=tmp_path / "images.csv",
+            store=tmp_path / "store",
+            chain=ChainConfig(alignment="landmarks", landmarks=tmp_path / "marks.csv", faces="all"),
+            batch_size=1,
+            runs=tmp_path / "runs",
+        )
+
+    def test_are_rows_that_evaluate_and_report_take(self, ray_cluster: dict[str, object], config: EncodeConfig) -> None:
+        store = encode(config)
+        rows = store.rows().set_index("id")
+        assert rows.index.tolist() == ["one", "two", "two#2"]
+        assert rows.loc["two#2", "path"] == rows.loc["two", "path"]
+        assert rows.loc["two#2", "to_original"][2] - rows.loc["two", "to_original"][2] == pytest.approx(512)
+        parts = sorted((store.root / "manifest").iterdir())
+        encode(config)
+        assert sorted((store.root / "manifest").iterdir()) == parts, "nothing is encoded twice"
+        evaluated = evaluate(EvaluateConfig(store=store.root, runs=config.runs))
+        table = pd.read_parquet(evaluated / "per_image.parquet").set_index("id")
+        assert table.index.tolist() == ["one", "two", "two#2"]
+        assert table.loc["two", "truth_pixels"] == 2400, "truth is of the photograph"
+        assert (evaluated / "masks" / "two#2.png").is_file()
+        out = config.runs / "report.html"
+        page = write_report(store.root, {"shipped": evaluated}, out, title="", note="", images=True).read_text()
+        assert "two#2" in page
+
+    def test_landmarks_of_other_images_are_refused_before_anything_starts(self, config: EncodeConfig) -> None:
+        assert config.chain.landmarks is not None
+        marks = pd.read_csv(config.chain.landmarks)
+        marks.assign(id=marks["id"] + ".png").to_csv(config.chain.landmarks, index=False)
+        with pytest.raises(ConfigError, match=r"marks\.csv: has no row for any image .* look like 'two\.png'.*'two'"):
+            encode(config)
+        assert not config.store.exists()
+
+    def test_ids_that_look_like_those_of_faces_are_refused(self, config: EncodeConfig) -> None:
+        manifest = pd.read_csv(config.input)
+        manifest.assign(id=["two", "two#2"]).to_csv(config.input, index=False)
+        with pytest.raises(ConfigError, match=r"images\.csv: the id 'two#2' ends like that of a further face"):
+            encode(config)
 
 
 @pytest.mark.parametrize(

@@ -10,13 +10,16 @@ from skimage.data import astronaut
 
 from s3pot.alignment import FaceAligner
 from s3pot.images import decode_image, encode_jpeg, write_png
+from s3pot.landmark_file import FIVE_POINTS, LandmarkFile
+from s3pot.locator import LocatedFace
 from s3pot.parsing.classes import CLASSES
 from s3pot.prefix import FrozenPrefix
+from s3pot.reference.precomputed import PrecomputedReferences
 from s3pot.store.encoding import encode_images
 from s3pot.store.manifest import SCHEMA, append_part, read_manifest
 from s3pot.store.prompt_store import stored_parsing, stored_reference, stored_similarity
 from s3pot.store.shards import read_row
-from tests.stand_ins import DrawnFaceParser, astronaut_aligner, drawn_prefix, textured_face
+from tests.stand_ins import DrawnFaceParser, FixedLocator, astronaut_aligner, drawn_prefix, textured_face
 
 AS_IT_IS = FaceAligner("none")
 
@@ -125,6 +128,102 @@ class TestFacelessImages:
         assert row["occlusion_prompts"] == row["face_prompts"] == []
         assert row["initial_prompt"] is None
         assert (stored_parsing(as_row(row)) == CLASSES.index("background")).all()
+
+
+class TestSeveralFaces:
+    @pytest.fixture
+    def aligner(self) -> FaceAligner:
+        """Sees a small face at the left of every photograph and a large one at the right."""
+        faces = (LocatedFace(x=0.2, y=0.3, side=0.3, score=0.9), LocatedFace(x=0.7, y=0.4, side=0.4, score=0.9))
+        return FaceAligner("detect", FixedLocator(*faces).eval())
+
+    @pytest.fixture
+    def photographs(self, tmp_path: Path) -> list[dict[str, Any]]:
+        """Two photographs of the same two faces, and between them a wall and no picture at all."""
+        for name in ("a.jpg", "b.jpg"):
+            (tmp_path / name).write_bytes(encode_jpeg(astronaut()))
+        write_png(tmp_path / "wall.png", np.full((300, 200, 3), 90, np.uint8))
+        (tmp_path / "broken.png").write_bytes(b"no picture")
+        return [
+            {"id": name, "path": str(tmp_path / name), "truth_path": f"{name}.truth", "face_id": name}
+            for name in ("a.jpg", "wall.png", "broken.png", "b.jpg")
+        ]
+
+    def test_each_is_a_row_beside_those_of_its_photograph(
+        self, prefix: FrozenPrefix, aligner: FaceAligner, photographs: list[dict[str, Any]], tmp_path: Path
+    ) -> None:
+        rows = encode_images(prefix, photographs, tmp_path / "store", aligner, faces="all")
+        assert [row["id"] for row in rows] == ["a.jpg", "a.jpg#2", "wall.png", "broken.png", "b.jpg", "b.jpg#2"]
+        assert [row["status"] for row in rows] == ["ok", "ok", "no_face", "failed", "ok", "ok"]
+        sides = [row["to_original"][0] * 256 / 512 for row in rows if row["status"] == "ok"]
+        assert sides == pytest.approx([0.4, 0.3, 0.4, 0.3], abs=1e-3)
+        for first, second in ((rows[0], rows[1]), (rows[4], rows[5])):
+            for name in ("path", "truth_path", "face_id", "image_sha256", "original_height", "original_width"):
+                assert first[name] == second[name]
+        append_part(tmp_path / "manifest", rows)
+        assert len(read_manifest(tmp_path / "manifest")) == 6
+
+    def test_tokens_are_those_of_their_own_face(
+        self, prefix: FrozenPrefix, aligner: FaceAligner, photographs: list[dict[str, Any]], tmp_path: Path
+    ) -> None:
+        """One photograph is a batch of one, and its faces are run one by one: the second is in a shard of its own."""
+        rows = encode_images(prefix, photographs[:1], tmp_path / "store", aligner, faces="all")
+        for row, face in zip(rows, aligner.align_all(astronaut_as_read(tmp_path), 256), strict=True):
+            [result] = prefix.run([face.image], [row["id"]])
+            tokens = read_row(tmp_path / "store" / "shards" / row["shard"], "image_tokens", row["row"])
+            assert torch.equal(tokens, result.image_tokens.half())
+        assert rows[0]["shard"] != rows[1]["shard"]
+
+    def test_the_main_face_is_the_first_of_all(
+        self, prefix: FrozenPrefix, aligner: FaceAligner, photographs: list[dict[str, Any]], tmp_path: Path
+    ) -> None:
+        rows = encode_images(prefix, photographs, tmp_path / "store", aligner)
+        assert [row["id"] for row in rows] == ["a.jpg", "wall.png", "broken.png", "b.jpg"]
+        every = encode_images(prefix, photographs, tmp_path / "all", aligner, faces="all")
+        assert rows[0]["to_original"] == every[0]["to_original"]
+
+
+def astronaut_as_read(folder: Path) -> np.ndarray:
+    return decode_image((folder / "a.jpg").read_bytes(), "a.jpg")
+
+
+class TestLandmarkFile:
+    @pytest.fixture
+    def aligner(self, tmp_path: Path) -> FaceAligner:
+        lines = [
+            f"id,{','.join(FIVE_POINTS)}",
+            "0,100,100,160,100,110,170,150,170",
+            "1,900,100,960,100,910,170,950,170",
+        ]
+        (tmp_path / "marks.csv").write_text("\n".join(lines))
+        return FaceAligner("landmarks", landmarks=LandmarkFile(tmp_path / "marks.csv"))
+
+    def test_says_where_the_face_is_or_why_there_is_none(
+        self, prefix: FrozenPrefix, items: list[dict[str, Any]], aligner: FaceAligner, tmp_path: Path
+    ) -> None:
+        write_png(tmp_path / "2.png", textured_face(2)[0])
+        rows = encode_images(prefix, [*items, items[0] | {"id": "2"}], tmp_path / "store", aligner)
+        assert [row["status"] for row in rows] == ["ok", "failed", "failed", "no_face"]
+        # A side of 252 around (130, 107); the middle of the crop is its place 127.5.
+        scale = 252 / 256
+        expected = [scale, 0, 130 - 127.5 * scale, 0, scale, 107 - 127.5 * scale]
+        assert rows[0]["to_original"] == pytest.approx(expected)
+        assert "marks.csv" in rows[2]["error"]
+        assert "outside its 256 x 256 pixels" in rows[2]["error"]
+        assert rows[3]["error"].endswith("marks.csv: no row for the image '2'")
+
+
+def test_a_missing_reference_loses_its_own_image_only(items: list[dict[str, Any]], tmp_path: Path) -> None:
+    write_png(tmp_path / "references" / "1.png", textured_face(1)[0])
+    prefix = drawn_prefix()
+    prefix.generator = PrecomputedReferences(tmp_path / "references")
+    rows = encode_images(prefix, items, tmp_path / "store", AS_IT_IS)
+    assert [row["status"] for row in rows] == ["failed", "failed", "no_occlusion_prompts"]
+    assert "0: no reference in" in rows[0]["error"]
+    assert "shard" not in rows[0]
+    tokens = read_row(tmp_path / "store" / "shards" / rows[2]["shard"], "image_tokens", rows[2]["row"])
+    [result] = prefix.run([textured_face(1)[0]], ["1"])
+    assert torch.equal(tokens, result.image_tokens.half())
 
 
 def test_reference_tokens_are_kept_when_asked_for(

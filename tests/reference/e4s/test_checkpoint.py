@@ -88,7 +88,7 @@ def test_entries_that_differ_are_named(small_e4s: E4S, contents: dict[str, objec
     del state["module.G.conv1.noise.weight"]
     state["module.extra"] = torch.zeros(1)
     state["module.G.to_rgb1.bias"] = torch.zeros(1, 4, 1, 1)
-    with pytest.raises(WeightsError, match="x.pt: does not fit E4S") as raised:
+    with pytest.raises(WeightsError, match=r"x\.pt: does not fit E4S") as raised:
         e4s_from_checkpoint({**contents, "latent_avg": torch.zeros(3)}, "x.pt", small_e4s.config)
     for part in ("1 missing (G.conv1.noise.weight)", "1 unexpected (extra)", "2 of another shape"):
         assert part in str(raised.value)
