@@ -127,8 +127,10 @@ def read_items(source: Path, limit: int = 0) -> list[dict[str, Any]]:
             raise ManifestError(source, f"the manifest lacks the columns {', '.join(sorted(missing))}")
         items = frame.astype(object).where(frame.notna(), None).to_dict("records")
         # Relative paths are meant from the manifest's folder, wherever the job or its workers run.
-        items = [item | {"path": str(absolute(source.parent / str(item["path"])))} for item in items]
-        outside = [item["id"] for item in items if _leads_out(Path(str(item["id"])))]
+        items = [
+            item | {"id": str(item["id"]), "path": str(absolute(source.parent / str(item["path"])))} for item in items
+        ]
+        outside = [item["id"] for item in items if _leads_out(Path(item["id"]))]
         if outside:
             raise ManifestError(source, f"the id {outside[0]!r} leads out of the folders that results are written to")
         twice = frame["id"][frame["id"].duplicated()]
@@ -141,7 +143,7 @@ def read_items(source: Path, limit: int = 0) -> list[dict[str, Any]]:
 
 def _check_ids(items: list[dict[str, Any]], config: EncodeConfig) -> None:
     """Refuse ids that faces would take, and landmarks of other images, before anything starts."""
-    ids = [str(item["id"]) for item in items]
+    ids = [item["id"] for item in items]
     if config.chain.faces == "all":
         taken = [image_id for image_id in ids if image_of_face(image_id) != image_id]
         if taken:

@@ -96,7 +96,7 @@ def check(
     raise typer.Exit(1)
 
 
-app.command("selftest")(selftest.command)
+app.command("selftest", help=selftest.HELP)(selftest.command)
 
 
 @app.command("path")

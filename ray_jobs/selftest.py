@@ -23,6 +23,28 @@ from s3pot.images import write_png
 from s3pot.known_face import KnownFace, known_face
 from s3pot.selftest import Examination, Finding, examine
 
+HELP = """Show every part a known face: does it see what it should?
+
+Names and shapes may fit while a network is fed as it was not trained: BGR for RGB, [-1, 1] for ImageNet
+normalisation, another order of labels. No download is needed: the face is scikit-image's astronaut, marked by hand,
+with a drawn scarf over it. Where a part fails, the likely mistakes are tried, and what repairs it is named.
+
+\b
+Keys, as in experiments (`s3pot encode --help` lists them all):
+  chain.sam=nano|vit_b|vit_l|vit_h    chain.sam_checkpoint=PATH
+  chain.parser=embedded|bisenet       chain.parser_checkpoint=PATH
+  chain.generator=embedded|e4s        chain.generator_checkpoint=PATH
+  chain.size=PIXELS                   chain.device=auto|cpu|cuda
+Without a PATH, checkpoints are looked for in the folder that S3POT_WEIGHTS names.
+
+\b
+What is measured:
+  parser     face as a share of the picture, IoU with its outline, and places marked by hand whose class is right
+  generator  SSIM and colour of the reference against the clean face, where the scarf does not lie
+  sam        IoU of the mask of one point: on the nose (face, skin, head or person, the best), and on the scarf
+
+Exit codes: 0 all is in range, 1 something is not, 2 nothing was tested (weights are missing, a key is wrong).
+"""
 ESTIMATES = (
     "* an estimate: the authors of S3POT had no such checkpoint to measure. Outside of it is a reason to look at the "
     "pictures (--pictures FOLDER), not a verdict."
@@ -50,28 +72,7 @@ def command(
         Path | None, typer.Option(metavar="FOLDER", help="Write what was shown and answered as PNG, to look at.")
     ] = None,
 ) -> None:
-    """Show every part a known face: does it see what it should?
-
-    Names and shapes may fit while a network is fed as it was not trained: BGR for RGB, [-1, 1] for ImageNet
-    normalisation, another order of labels. No download is needed: the face is scikit-image's astronaut, marked by hand,
-    with a drawn scarf over it. Where a part fails, the likely mistakes are tried, and what repairs it is named.
-
-    \b
-    Keys, as in experiments (`s3pot encode --help` lists them all):
-      chain.sam=nano|vit_b|vit_l|vit_h    chain.sam_checkpoint=PATH
-      chain.parser=embedded|bisenet       chain.parser_checkpoint=PATH
-      chain.generator=embedded|e4s        chain.generator_checkpoint=PATH
-      chain.size=PIXELS                   chain.device=auto|cpu|cuda
-    Without a PATH, checkpoints are looked for in the folder that S3POT_WEIGHTS names.
-
-    \b
-    What is measured:
-      parser     face as a share of the picture, IoU with its outline, and places marked by hand whose class is right
-      generator  SSIM and colour of the reference against the clean face, where the scarf does not lie
-      sam        IoU of the mask of one point: on the nose (face, skin, head or person, the best), and on the scarf
-
-    Exit codes: 0 all is in range, 1 something is not, 2 nothing was tested (weights are missing, a key is wrong).
-    """
+    """Show every part a known face; `HELP` is what users read."""
     setup_logging()
     try:
         config = _resolve(arguments or []).chain
@@ -90,13 +91,14 @@ def command(
 
 
 def findings_table(findings: Sequence[Finding]) -> str:
-    """Lay findings out, a line each, and say below which ranges are estimates."""
+    """Lay findings out, a line each; below stand the likely causes, and which ranges are estimates."""
     rows = [("part", "measure", "value", "plausible", "", "note"), *(_cells(finding) for finding in findings)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    if any(finding.estimated for finding in findings):
-        lines += ["", ESTIMATES]
-    return "\n".join(lines)
+    causes = dict.fromkeys(f"{finding.part}: {finding.note}" for finding in findings if not finding.ok)
+    estimates = [ESTIMATES] if any(finding.estimated for finding in findings) else []
+    below = [*causes, *estimates]
+    return "\n".join([*lines, "", *below] if below else lines)
 
 
 def write_pictures(face: KnownFace, examined: Examination, folder: Path) -> None:
@@ -133,4 +135,5 @@ def _cells(finding: Finding) -> tuple[str, ...]:
     value = "-" if finding.value is None else f"{finding.value:.3f}"
     span = f"{finding.low:g} to {finding.high:g}{'*' if finding.estimated else ''}"
     verdict = "-" if finding.value is None else "ok" if finding.ok else "OUTSIDE"
-    return finding.part, finding.measure, value, span, verdict, finding.note
+    # What is wrong with a part stands below, once for all its lines.
+    return finding.part, finding.measure, value, span, verdict, finding.note if finding.ok else ""

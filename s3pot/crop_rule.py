@@ -53,6 +53,13 @@ def face_from_landmarks(
         if not length.any():
             raise ValueError(f"the {name} lie on one point: the landmarks are of no face")
     _check_sides(eye_to_eye, eye_to_mouth, along_mouth)
+    return crop_around(between_eyes, eye_to_eye, eye_to_mouth)
+
+
+def crop_around(
+    between_eyes: Float[np.ndarray, " 2"], eye_to_eye: Float[np.ndarray, " 2"], eye_to_mouth: Float[np.ndarray, " 2"]
+) -> LocatedFace:
+    """Apply the rule to the middle of the eyes and the vectors from eye to eye and down to the middle of the mouth."""
     along = eye_to_eye - [-eye_to_mouth[1], eye_to_mouth[0]]
     center = between_eyes + _DOWN * eye_to_mouth
     half_side = max(_EYE_TO_EYE * float(np.hypot(*eye_to_eye)), _EYE_TO_MOUTH * float(np.hypot(*eye_to_mouth)))

@@ -19,8 +19,8 @@ from s3pot.locator import LocatedFace
 from s3pot.parsing.classes import CLASSES
 from s3pot.seeding import generator
 
-# What `find_with_cascade` answers for this photograph; written down because the marks belong to this very crop.
-_CROP = LocatedFace(x=221.1868, y=105.5134, side=156.6)
+CROP = LocatedFace(x=221.1868, y=105.5134, side=156.6)
+"""What `find_with_cascade` answers for this photograph; written down because the marks belong to this very crop."""
 # fmt: off
 _OUTLINE = (
     (0.278, 0.293), (0.410, 0.337), (0.547, 0.342), (0.684, 0.371), (0.791, 0.400), (0.815, 0.547), (0.811, 0.664),
@@ -62,7 +62,7 @@ def known_face(size: int) -> KnownFace:
     Args:
         size: side in pixels.
     """
-    clean = crop_face(data.astronaut(), _CROP, size).image
+    clean = crop_face(data.astronaut(), CROP, size).image
     outline = np.zeros((size, size), dtype=np.uint8)
     cv2.fillPoly(outline, [(np.array(_OUTLINE) * size).round().astype(np.int32)], CLASSES.index("skin"))
     scarf = next(cutout for cutout in drawn_cutouts() if cutout.id == _SCARF)

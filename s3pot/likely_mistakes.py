@@ -5,7 +5,7 @@ the name of a way to a call that returns the answer; the first is the chain's ow
 """
 
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import TypeAlias, get_args
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from s3pot.known_face import NOSE_TIP, KnownFace, middle_of
 from s3pot.parsing.bisenet import BISENET_ORDER, BISENET_SIZE, BiSeNet, bisenet_input, parse_faces_bisenet
-from s3pot.parsing.classes import LABEL_ORDERS, LabelOrder, labels_to_12
+from s3pot.parsing.classes import LabelOrder, labels_to_12
 from s3pot.parsing.network import FaceParser, parse_faces
 from s3pot.reference.e4s.model import E4S
 from s3pot.reference.e4s.references import generate_references_e4s
@@ -54,7 +54,7 @@ def ways_to_parse(
         AS_THE_CHAIN: lambda: _first(parse_faces_bisenet(parser, pixels)),
         BGR: lambda: plain(bisenet_input(pixels.flip(1))),
         "pictures in [-1, 1] rather than ImageNet normalisation": lambda: plain(small * 2.0 - 1.0),
-        **{f"labels in the order {order}": in_order(order) for order in LABEL_ORDERS if order != BISENET_ORDER},
+        **{f"labels in the order {order}": in_order(order) for order in get_args(LabelOrder) if order != BISENET_ORDER},
     }
 
 
@@ -78,7 +78,7 @@ def ways_to_generate(
     return {
         AS_THE_CHAIN: lambda: draw(pixels),
         BGR: lambda: _swapped(draw(pixels.flip(1))),
-        # Undone beforehand and afterwards is what `generate_references_e4s` does about [-1, 1].
+        # This undoes, before and after, what `generate_references_e4s` does about [-1, 1].
         "pictures in [0, 1] rather than [-1, 1]": lambda: _without_offset(draw((pixels + 1.0) / 2.0)),
     }
 
@@ -108,7 +108,8 @@ def _mask_of_point(sam: PromptableSam, picture: Picture, point_xy: tuple[int, in
 
 
 def _pixels(picture: Picture, device: torch.device) -> Float[Tensor, "1 3 s s"]:
-    return torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1)[None].to(device).float() / 255.0
+    # The same layout in memory as in the chain, and with it the same rounding.
+    return torch.from_numpy(picture[None]).permute(0, 3, 1, 2).to(device).float() / 255.0
 
 
 def _first(batch: Tensor) -> np.ndarray:

@@ -164,7 +164,8 @@ class TestLoading:
         assert load_aligner(ChainConfig(alignment="none")).locator is None
 
     def test_faces_of_a_landmark_file(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv("S3POT_WEIGHTS", str(tmp_path))  # no locator here, and none is needed
+        monkeypatch.setenv("S3POT_WEIGHTS", str(tmp_path))
+        (tmp_path / "reweighter.safetensors").touch()  # a folder of embedded models without the locator
         path = tmp_path / "landmarks.csv"
         path.write_text(f"id,{','.join(FIVE_POINTS)}\na,100,100,160,100,110,170,150,170\n")
         aligner = load_aligner(ChainConfig(alignment="landmarks", landmarks=path))

@@ -32,5 +32,6 @@ def test_an_experiment_opens_with_the_command_that_runs_it(path: Path) -> None:
 @pytest.mark.parametrize("words", _commands((REPOSITORY / "README.md").read_text()), ids=" ".join)
 def test_a_command_of_the_readme_is_accepted(words: list[str]) -> None:
     words = [str(REPOSITORY / word) if word.endswith(".yaml") else word for word in words]
-    result = CliRunner().invoke(app, [*words, "--dry-run"])
+    # `models` has nothing to plan: its help shows that the verb is there.
+    result = CliRunner().invoke(app, [*words, "--help" if words[0] == "models" else "--dry-run"])
     assert result.exit_code == 0, result.output

@@ -4,7 +4,6 @@ The cascade finds the face, the embedded parser sees eyes and mouth in it, and t
 CelebA-HQ was cut with. A photograph where the two disagree is left out.
 """
 
-import cmath
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from jaxtyping import Float64, UInt8
 
 from s3pot.alignment import AlignedFace, crop_face
 from s3pot.cascade import find_with_cascade
+from s3pot.crop_rule import crop_around
 from s3pot.images import read_image
 from s3pot.locator import LocatedFace
 from s3pot.parsing.classes import CLASSES
@@ -79,20 +79,16 @@ def celeba_crop(parsing: UInt8[np.ndarray, "h w"]) -> LocatedFace | None:
     if both is None or mouth is None:
         return None
     columns = np.arange(parsing.shape[1])
-    left, right = _middle(eyes & (columns < both.real)), _middle(eyes & (columns >= both.real))
+    left, right = _middle(eyes & (columns < both[0])), _middle(eyes & (columns >= both[0]))
     if left is None or right is None:
         return None
-    # Karras et al., Progressive growing of GANs, 2018, appendix C, with points as complex numbers, y down.
-    between, eye_to_eye = (left + right) / 2, right - left
-    eye_to_mouth = mouth - between
-    center = between + 0.1 * eye_to_mouth
-    side = max(4.0 * abs(eye_to_eye), 3.6 * abs(eye_to_mouth))
-    return LocatedFace(x=center.real, y=center.imag, side=side, roll=cmath.phase(eye_to_eye - 1j * eye_to_mouth))
+    between = (left + right) / 2
+    return crop_around(between, right - left, mouth - between)
 
 
-def _middle(where: np.ndarray) -> complex | None:
+def _middle(where: np.ndarray) -> Float64[np.ndarray, " 2"] | None:
     rows, cols = np.nonzero(where)
-    return complex(cols.mean(), rows.mean()) if rows.size >= 8 else None
+    return np.array([cols.mean(), rows.mean()]) if rows.size >= 8 else None
 
 
 def _load_portrait(path: Path, parser: FaceParser) -> Portrait | None:

@@ -146,6 +146,14 @@ def test_a_bad_manifest_is_one_sentence(tmp_path: Path, content: str, message: s
         read_items(manifest)
 
 
+@pytest.mark.parametrize("name", ["images.parquet", "images.csv"])
+def test_ids_are_text_whatever_the_manifest_says(tmp_path: Path, name: str) -> None:
+    """Stored ids are text: a number would never be found again, and its image be encoded at every run."""
+    frame = pd.DataFrame({"id": [7, 8], "path": ["a.png", "b.png"]})
+    frame.to_parquet(tmp_path / name) if name.endswith("parquet") else frame.to_csv(tmp_path / name, index=False)
+    assert [item["id"] for item in read_items(tmp_path / name)] == ["7", "8"]
+
+
 def test_paths_of_a_manifest_are_relative_to_it(tmp_path: Path) -> None:
     (tmp_path / "images.csv").write_text("id,path\na,pictures/a.png\nb,/elsewhere/b.png\n")
     paths = [item["path"] for item in read_items(tmp_path / "images.csv")]
