@@ -43,19 +43,20 @@ def repository() -> Path:
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Folder of the research-only data, which lies outside the repository; without it the test is skipped."""
-    shared = Path(os.environ.get("S3POT_SHARED", REPOSITORY.parent / "shared"))
-    if not (shared / "data").is_dir():
-        pytest.skip(f"no data at {shared / 'data'}; set S3POT_SHARED to the folder that holds data/")
-    return shared / "data"
+    return _shared("data")
 
 
 @pytest.fixture(scope="session")
 def shared_parity() -> Path:
     """Folder of the facts about released networks [shared/parity/README.md]; without it the test is skipped."""
-    shared = Path(os.environ.get("S3POT_SHARED", REPOSITORY.parent / "shared"))
-    if not (shared / "parity").is_dir():
-        pytest.skip(f"no parity facts at {shared / 'parity'}; set S3POT_SHARED to the folder that holds parity/")
-    return shared / "parity"
+    return _shared("parity")
+
+
+def _shared(name: str) -> Path:
+    folder = Path(os.environ.get("S3POT_SHARED", REPOSITORY.parent / "shared")) / name
+    if not folder.is_dir():
+        pytest.skip(f"{folder} is missing; set S3POT_SHARED to the folder that holds {name}/")
+    return folder
 
 
 @pytest.fixture
