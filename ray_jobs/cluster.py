@@ -31,7 +31,8 @@ def connect() -> None:
     if os.environ.get("RAY_ADDRESS"):
         ray.init(logging_level=logging.WARNING, log_to_driver=False)
     else:
-        ray.init(include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
+        # "local": without it Ray joins whatever cluster happens to run on this machine, somebody else's too.
+        ray.init("local", include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
 
 
 def cpus_of_largest_node() -> float:

@@ -88,6 +88,7 @@ def save_weights(model: nn.Module, path: Path, metadata: dict[str, str], *, half
     part = path.with_suffix(".part")
     # One entry: safetensors writes several in an order that changes from run to run.
     save_file(tensors, part, metadata={_METADATA: json.dumps(metadata, sort_keys=True)})
+    part.chmod(0o644)  # safetensors writes files that nobody else can read: weights lie on shared disks
     os.replace(part, path)
 
 

@@ -72,6 +72,11 @@ def test_round_trip_through_half_precision(small: Small, tmp_path: Path) -> None
     assert not torch.equal(loaded.linear.weight, small.linear.weight), "nothing was rounded: is this fp16?"
 
 
+def test_others_can_read_what_was_written(tmp_path: Path) -> None:
+    save_weights(nn.Linear(2, 2), tmp_path / "linear.safetensors", {"model": "linear"})
+    assert (tmp_path / "linear.safetensors").stat().st_mode & 0o777 == 0o644
+
+
 def test_what_is_loaded_is_frozen_and_in_eval_mode(small: Small, tmp_path: Path) -> None:
     save_weights(small, tmp_path / "a.safetensors", {})
     loaded = load_weights(Small(), tmp_path / "a.safetensors")
