@@ -8,13 +8,13 @@ import pandas as pd
 from s3pot.chain import ChainConfig
 from s3pot.embedded import (
     WEIGHT_FILES,
+    embedded_folder,
     file_hash,
     load_generator,
     load_landmark_detector,
     load_locator,
     load_nano_sam,
     load_parser,
-    weights_folder,
 )
 from s3pot.ladder import LadderImage, read_ladder_images
 from s3pot.parsing.network import PARSER_SIZE
@@ -52,7 +52,7 @@ def write_card(model: EmbeddedModel, out: Path, manifest: Path, material: Materi
         rows, what = _measure_on(images, model, out, material), f"{len(images)} pictures of {manifest}"
     card = path.with_suffix(".md")
     if not card.exists():
-        shutil.copyfile(weights_folder() / card.name, card)
+        shutil.copyfile(embedded_folder() / card.name, card)
     write_measured_section(card, rows, f"{what}, weights {file_hash(path)}")
     return card
 

@@ -24,7 +24,7 @@ from ray_jobs.run_folder import identity, open_run, write_text
 from ray_jobs.tracking import tracked_run
 from s3pot.chain import ChainConfig, chain_identity, load_prefix, load_reweighter, read_abstention_threshold
 from s3pot.config import to_mapping
-from s3pot.embedded import file_hash, weights_folder
+from s3pot.embedded import embedded_folder, file_hash
 from s3pot.images import read_image
 from s3pot.ladder import LadderImage, climb, read_ladder_images
 from s3pot.prefix import FrozenPrefix
@@ -172,7 +172,7 @@ def _material(config: ScorecardConfig, size: int) -> Material:
 
 
 def _cost(images: Sequence[LadderImage], prefix: FrozenPrefix, repeats: int) -> Findings:
-    files = sorted(weights_folder().glob("*.safetensors"))
+    files = sorted(embedded_folder().glob("*.safetensors"))
     seconds = estimate_seconds(images, prefix, repeats=repeats) if repeats else {}
     return Findings(estimates=estimate_size(files) | seconds)
 
