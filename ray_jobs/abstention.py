@@ -15,9 +15,9 @@ import pandas as pd
 import typer
 
 from ray_jobs.job_cli import job_command, run_alone, with_absolute_paths
-from s3pot.chain import ABSTAIN_BELOW, load_reweighter
 from s3pot.embedded import read_metadata, save_weights
 from s3pot.evaluation import evaluate_store, mean_iou
+from s3pot.head.head_file import ABSTAIN_BELOW, load_reweighter
 from s3pot.metrics import AbstentionChoice, choose_abstention_threshold
 from s3pot.store.prompt_store import PromptStore
 
@@ -78,7 +78,7 @@ def choose(config: AbstentionConfig) -> AbstentionChoice:
 def _evaluated(store: Path, head: Path) -> pd.DataFrame:
     opened = PromptStore(store)
     sam = opened.load_sam()
-    return evaluate_store(opened, sam, load_reweighter(head, sam.device))
+    return evaluate_store(opened, sam, load_reweighter(head, sam.device, chain=opened.chain))
 
 
 def _cost(table: pd.DataFrame, threshold: float) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ray_jobs.encode import read_items
+from ray_jobs.encode_inputs import read_items
 from ray_jobs.job_cli import PartlyFailed, job_command, run_alone, with_absolute_paths
 from s3pot.alignment import resize_picture, to_original_frame
 from s3pot.baselines.supervised import SUPERVISED_SIZE, SupervisedSegmenter

@@ -2,14 +2,14 @@
 
 import typer
 
-from ray_jobs import data, encode, evaluate, models, overfit, report, train
+from ray_jobs import data, encode, evaluate, models, overfit, report, store, sync, train
 
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
     help="S3POT finds what covers a face, without occlusion labels. Each verb takes [FILE.yaml] [key=value ...] and "
-    "`s3pot VERB --help` lists its keys; `models` has verbs of its own.",
+    "`s3pot VERB --help` lists its keys; `models` and `store` have verbs of their own, `sync` takes a folder.",
 )
 app.command("data")(data.command)
 app.command("encode")(encode.command)
@@ -17,7 +17,9 @@ app.command("train")(train.command)
 app.command("overfit")(overfit.command)
 app.command("evaluate")(evaluate.command)
 app.command("report")(report.command)
+app.command("sync")(sync.command)
 app.add_typer(models.app, name="models")
+app.add_typer(store.app, name="store")
 
 
 def main() -> None:

@@ -20,10 +20,10 @@ import typer
 from ray_jobs.job_cli import PartlyFailed, absolute, job_command, run_alone, with_absolute_paths
 from ray_jobs.run_folder import identity, open_run, write_text
 from ray_jobs.tracking import TrackedRun, tracked_run
-from s3pot.chain import load_reweighter
 from s3pot.config import to_mapping
 from s3pot.embedded import file_hash, weights_path
 from s3pot.evaluation import evaluate_masks, evaluate_store, mask_path
+from s3pot.head.head_file import load_reweighter
 from s3pot.images import write_png
 from s3pot.metrics.summary import FAILED, Summary, summarise
 from s3pot.store.prompt_store import PromptStore
@@ -71,7 +71,7 @@ def evaluate(config: EvaluateConfig) -> Path:
             table = evaluate_masks(store, config.masks)
         else:
             sam = store.load_sam()
-            reweighter = None if head is None else load_reweighter(head, sam.device)
+            reweighter = None if head is None else load_reweighter(head, sam.device, chain=store.chain)
             table = evaluate_store(store, sam, reweighter, on_mask=MaskWriter(folder))
         summary = finish_evaluation(table, folder, tracked, {}, config.seed)
     typer.echo(summary_text(table, summary))

@@ -2,16 +2,21 @@
 
     python ray_jobs/train.py experiments/standard.yaml training.epochs=20 store=runs/store
 
-Exit codes: 0 done, 1 done but something failed (the summary names it), 2 wrong configuration, nothing was started.
+Exit codes: 0 done, 1 done but something failed (the summary names it), 2 wrong configuration, nothing was started,
+130 interrupted (Ctrl-C), 143 terminated (SIGTERM, `ray job stop`).
 """
 
 import dataclasses
 import logging
 import os
+import signal
 import sys
 import textwrap
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Annotated, Any, TypeVar
 
 import typer
@@ -35,7 +40,11 @@ class PartlyFailed(RuntimeError):
 
 
 def job_command(
-    config_class: type[ConfigT], run: Callable[[ConfigT], Any], smoke: Mapping[str, Any], summary: str
+    config_class: type[ConfigT],
+    run: Callable[[ConfigT], Any],
+    smoke: Mapping[str, Any],
+    summary: str,
+    plan: Callable[[ConfigT], list[str]] | None = None,
 ) -> Command:
     """Make the command of a job.
 
@@ -44,6 +53,7 @@ def job_command(
         run: the job itself.
         smoke: dotted keys that make it tiny, for `--smoke`.
         summary: first paragraph of the help.
+        plan: says in lines what the run would do and cost; `--dry-run` adds them as comments.
     """
 
     def command(
@@ -58,21 +68,62 @@ def job_command(
             config = resolve(config_class, arguments or [], smoke if smoke_run else {})
             if dry_run:
                 sys.stdout.write(yaml12.dump(to_mapping(config)))
+                sys.stdout.writelines(f"# {line}\n" for line in (plan(config) if plan else []))
                 return
         except (ConfigError, FileNotFoundError) as error:
             typer.echo(f"error: {error}", err=True)
             raise typer.Exit(2) from error
         try:
-            run(config)
+            with _stoppable():
+                run(config)
         except _EXPECTED as error:
             typer.echo(f"error: {error}", err=True)
             raise typer.Exit(2) from error
         except PartlyFailed as error:
             typer.echo(f"failed in part: {error}", err=True)
             raise typer.Exit(1) from error
+        except Stopped as stop:
+            typer.echo(f"{stop}: what is finished is kept; run the same command again to go on", err=True)
+            raise typer.Exit(stop.exit_code) from stop
 
     command.__doc__ = _unwrapped(f"{summary.strip()}\n\nKeys:\n{key_help(config_class)}")
     return command
+
+
+class Stopped(RuntimeError):
+    """Somebody stopped the job."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__("terminated" if number == signal.SIGTERM else "interrupted")
+        self.exit_code = 128 + number
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """Unwind the job on Ctrl-C and SIGTERM alike, so that its run is closed.
+
+    Raises:
+        Stopped: when either came.
+    """
+    received: list[int] = []
+
+    def terminate(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        # Inside a call of Ray, any exception of a handler would come out as this one.
+        raise KeyboardInterrupt
+
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    before = [(number, signal.getsignal(number)) for number in (signal.SIGINT, signal.SIGTERM)]
+    try:
+        if in_main_thread:
+            signal.signal(signal.SIGTERM, terminate)
+        yield
+    except (KeyboardInterrupt, SystemExit) as stop:  # on Ctrl-C, Ray Train leaves with the latter, and 0
+        raise Stopped(received[0] if received else signal.SIGINT) from stop
+    finally:
+        if in_main_thread:
+            for number, handler in before:
+                signal.signal(number, handler)
 
 
 def run_alone(command: Command) -> None:
@@ -117,6 +168,8 @@ def setup_logging() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     for noisy in ("alembic", "mlflow", "ray.data", "ray.tune", "ray.train"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    # It warns of every retry, with the whole address; that MLflow is away is said once, by ourselves.
+    logging.getLogger("urllib3").setLevel(logging.ERROR)
 
 
 def absolute(path: Path) -> Path:

@@ -18,9 +18,10 @@ from ray_jobs.evaluate import head_file
 from ray_jobs.job_cli import absolute, job_command, run_alone
 from ray_jobs.run_folder import identity, open_run
 from ray_jobs.tracking import tracked_run
-from s3pot.chain import ChainConfig, chain_identity, load_prefix, load_reweighter
+from s3pot.chain import ChainConfig, chain_identity, load_prefix
 from s3pot.config import to_mapping
 from s3pot.embedded import file_hash
+from s3pot.head.head_file import load_reweighter
 from s3pot.ladder import climb, read_ladder_images
 from s3pot.metrics import Interval, auroc, cluster_bootstrap_mean, paired_difference
 from s3pot.seeding import generator
@@ -58,7 +59,7 @@ def ladder(config: LadderConfig) -> pd.DataFrame:
     head = head_file(config.head)
     heads: dict[str, torch.nn.Module | None] = {"none": None}
     if head is not None:
-        heads["reweighter"] = load_reweighter(head, prefix.sam.device)
+        heads["reweighter"] = load_reweighter(head, prefix.sam.device, chain=config.chain)
     head_hash = "none" if head is None else file_hash(head)
     name = f"{absolute(config.manifest).parent.name}-{identity(config, chain_identity(config.chain), head_hash)}"
     folder = open_run(absolute(config.runs), "ladder", name, config)

@@ -27,10 +27,10 @@ from ray_jobs.evaluate import MaskWriter, finish_evaluation
 from ray_jobs.job_cli import PartlyFailed, job_command, run_alone, with_absolute_paths
 from ray_jobs.run_folder import identity, open_run
 from ray_jobs.tracking import tracked_run
-from ray_jobs.train import HeadConfig
-from s3pot.chain import load_reweighter
+from ray_jobs.train_config import HeadConfig
 from s3pot.config import to_mapping
 from s3pot.evaluation import evaluate_store, mean_iou
+from s3pot.head.head_file import check_prefix, load_reweighter
 from s3pot.head.objectives import ObjectiveConfig
 from s3pot.head.records import PromptRecord
 from s3pot.head.reweighter import PromptReweighter
@@ -103,6 +103,8 @@ def overfit(config: OverfitConfig) -> Path:
     """
     config = with_absolute_paths(config)
     store = PromptStore(config.store)
+    if config.start_from is not None:
+        check_prefix(config.start_from, store.chain)
     ids = _chosen(store, config)
     name = config.name or f"{store.root.name}-{identity(config, store.description['identity'])}"
     folder = open_run(config.runs, "overfit", name, config)

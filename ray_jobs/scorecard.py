@@ -22,9 +22,10 @@ from ray_jobs.evaluate import head_file
 from ray_jobs.job_cli import job_command, run_alone, with_absolute_paths
 from ray_jobs.run_folder import identity, open_run, write_text
 from ray_jobs.tracking import tracked_run
-from s3pot.chain import ChainConfig, chain_identity, load_prefix, load_reweighter, read_abstention_threshold
+from s3pot.chain import ChainConfig, chain_identity, load_prefix
 from s3pot.config import to_mapping
 from s3pot.embedded import embedded_folder, file_hash
+from s3pot.head.head_file import load_reweighter, read_abstention_threshold
 from s3pot.images import read_image
 from s3pot.ladder import LadderImage, climb, read_ladder_images
 from s3pot.prefix import FrozenPrefix
@@ -139,7 +140,7 @@ def measure(config: ScorecardConfig) -> Findings:
     _log.info("face parser")
     findings.add(find_parser(material, prefix.parser, config.seed))
     head = head_file(config.head)
-    reweighter = None if head is None else load_reweighter(head, prefix.sam.device)
+    reweighter = None if head is None else load_reweighter(head, prefix.sam.device, chain=config.chain)
     heads: dict[str, nn.Module | None] = {"none": None}
     if reweighter is not None:
         heads["reweighter"] = reweighter

@@ -10,8 +10,8 @@ import torch
 
 from s3pot.alignment import AlignmentMode, FaceAligner, FaceChoice
 from s3pot.checkpoints.catalogue import find_checkpoint
-from s3pot.checkpoints.reading import WeightsError, fit, read_contents, state_of
-from s3pot.config import parse, to_mapping
+from s3pot.checkpoints.reading import fit, read_contents, state_of
+from s3pot.config import to_mapping
 from s3pot.embedded import (
     device_of,
     file_hash,
@@ -19,23 +19,17 @@ from s3pot.embedded import (
     load_locator,
     load_nano_sam,
     load_parser,
-    load_weights,
-    read_metadata,
     weights_path,
 )
-from s3pot.head.reweighter import PromptReweighter, ReweighterConfig
 from s3pot.landmark_file import LandmarkFile
 from s3pot.parsing.bisenet import load_bisenet
-from s3pot.prefix import FrozenPrefix, PrefixConfig
+from s3pot.prefix import FrozenPrefix, PrefixConfig, ReferenceStage
 from s3pot.reference.e4s.checkpoint import load_e4s
 from s3pot.reference.e4s.model import E4S
 from s3pot.reference.generator import ReferenceGenerator
 from s3pot.reference.precomputed import PrecomputedReferences
 from s3pot.sam.promptable import Precision, PromptableSam
 from s3pot.sam.sizes import SamName, build_sam
-
-ABSTAIN_BELOW = "abstain_below"
-"""Name of the threshold in the metadata of a head's file."""
 
 ParserName = Literal["embedded", "bisenet"]
 GeneratorName = Literal["embedded", "e4s", "precomputed"]
@@ -162,11 +156,17 @@ def load_prefix(config: ChainConfig) -> FrozenPrefix:
         WeightsError: if weights are missing, unreadable or do not fit.
         FileNotFoundError: if the folder of precomputed references is missing.
     """
+    stage = load_reference_stage(config)
+    return FrozenPrefix(stage.parser, stage.generator, load_sam(config), config.prefix, size=stage.size)
+
+
+def load_reference_stage(config: ChainConfig) -> ReferenceStage:
+    """Load parser and reference generator alone; raises as `load_prefix`."""
     device = device_of(config.device)
     official = config.parser == "bisenet"
     parser = load_bisenet(find_checkpoint("bisenet", config.parser_checkpoint)) if official else load_parser()
     generator = _load_generator(config, device)
-    return FrozenPrefix(parser.to(device), generator, load_sam(config), config.prefix, size=config.working_size)
+    return ReferenceStage(parser.to(device), generator, config.prefix, device, size=config.working_size)
 
 
 def _load_generator(config: ChainConfig, device: torch.device) -> ReferenceGenerator | E4S | PrecomputedReferences:
@@ -191,43 +191,6 @@ def load_aligner(config: ChainConfig) -> FaceAligner:
     return FaceAligner(config.alignment, load_locator().to(device_of(config.device)))
 
 
-def load_reweighter(path: Path, device: torch.device | str = "cpu") -> PromptReweighter:
-    """Load a trained reweighter written by `save_weights`; its file says how it is built.
-
-    Raises:
-        WeightsError: if it is missing, unreadable, no reweighter, or does not fit.
-    """
-    config = read_reweighter_config(path)
-    reweighter = PromptReweighter(config)
-    load_weights(reweighter, path)
-    return reweighter.to(device)
-
-
-def read_reweighter_config(path: Path) -> ReweighterConfig:
-    """Read the form of a stored reweighter from the metadata of its file.
-
-    Raises:
-        WeightsError: if the file is no reweighter.
-    """
-    described = read_metadata(path).get("reweighter")
-    if described is None:
-        raise WeightsError(f"{path}: holds no reweighter (its metadata does not say how one is built)")
-    return parse(ReweighterConfig, json.loads(described), where=str(path))
-
-
-def read_abstention_threshold(path: Path) -> float:
-    """Read the image-level score below which this head's results are withheld; -inf if none was chosen for it.
-
-    Raises:
-        WeightsError: if the file is unreadable or the entry is no number.
-    """
-    written = read_metadata(path).get(ABSTAIN_BELOW, "-inf")
-    try:
-        return float(written)
-    except ValueError as error:
-        raise WeightsError(f"{path}: its {ABSTAIN_BELOW} is no number: {written!r}") from error
-
-
 def chain_identity(config: ChainConfig) -> str:
     """Hash what decides the frozen prefix's output: its configuration and the content of the weights.
 
@@ -242,19 +205,30 @@ def chain_identity(config: ChainConfig) -> str:
     return hashlib.sha256(json.dumps(mapping, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
-def _weight_files(config: ChainConfig) -> list[Path]:
-    files = []
+def model_files(config: ChainConfig) -> dict[str, Path]:
+    """Return the files of parser, generator and SAM, by part; a folder of references has no file.
+
+    Raises:
+        WeightsError: if one is missing.
+    """
+    files = {}
     if config.parser == "bisenet":
-        files.append(find_checkpoint("bisenet", config.parser_checkpoint))
+        files["parser"] = find_checkpoint("bisenet", config.parser_checkpoint)
     else:
-        files.append(weights_path("parser"))
+        files["parser"] = weights_path("parser")
     if config.generator == "e4s":
-        files.append(find_checkpoint("e4s", config.generator_checkpoint))
+        files["generator"] = find_checkpoint("e4s", config.generator_checkpoint)
     elif config.generator == "embedded":
-        files.append(weights_path("generator"))
-    files.append(
-        weights_path("nano_sam") if config.sam == "nano" else find_checkpoint(config.sam, config.sam_checkpoint)
-    )
+        files["generator"] = weights_path("generator")
+    if config.sam == "nano":
+        files["sam"] = weights_path("nano_sam")
+    else:
+        files["sam"] = find_checkpoint(config.sam, config.sam_checkpoint)
+    return files
+
+
+def _weight_files(config: ChainConfig) -> list[Path]:
+    files = list(model_files(config).values())
     if config.alignment == "detect":
         files.append(weights_path("locator"))
     if config.landmarks is not None:

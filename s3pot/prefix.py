@@ -106,7 +106,78 @@ class PrefixResult:
         )
 
 
-class FrozenPrefix:
+class ReferenceStage:
+    """Parser and reference generator: the half of the prefix that needs no SAM.
+
+    Args:
+        parser: face parser, the embedded one or BiSeNet.
+        generator: the embedded reference generator, E4S, or a folder of precomputed references.
+        config: what to do.
+        device: where the networks are.
+        size: working size, the long side of aligned pictures in pixels. Every network brings them to its own size.
+    """
+
+    def __init__(
+        self,
+        parser: FaceParser | BiSeNet,
+        generator: ReferenceGenerator | E4S | PrecomputedReferences,
+        config: PrefixConfig,
+        device: torch.device,
+        *,
+        size: int = PARSER_SIZE,
+    ) -> None:
+        self.parser, self.generator, self.config, self.device, self.size = parser, generator, config, device, size
+
+    def imagine(
+        self, images: Sequence[UInt8[np.ndarray, "_ _ 3"]], ids: Sequence[str]
+    ) -> tuple[list[UInt8[np.ndarray, "_ _"]], list[UInt8[np.ndarray, "_ _ 3"]]]:
+        """Return the completed parsings of aligned pictures and their references.
+
+        Args:
+            images: (H, W, 3) uint8 RGB, long side equal to the working size.
+            ids: image ids.
+
+        Raises:
+            ValueError: if a picture has another size.
+            ImageError: if a precomputed reference is missing or cannot be read.
+        """
+        _check_size(images, ids, self.size)
+        with torch.no_grad():
+            seen = self._parse(images)
+            parsings = self._complete(seen)
+            return parsings, self._generate(images, ids, seen, parsings)
+
+    def _complete(self, seen: Sequence[np.ndarray]) -> list[UInt8[np.ndarray, "_ _"]]:
+        return [complete_parsing(row, self.config.completion) for row in seen]
+
+    def _parse(self, images: Sequence[np.ndarray]) -> list[UInt8[np.ndarray, "_ _"]]:
+        pixels = _pixels(images, self.size, self.device)
+        if isinstance(self.parser, BiSeNet):
+            return _cropped(parse_faces_bisenet(self.parser, pixels), images)
+        return _cropped(parse_faces(self.parser, pixels), images)
+
+    def _generate(
+        self,
+        images: Sequence[np.ndarray],
+        ids: Sequence[str],
+        seen: Sequence[np.ndarray],
+        completed: Sequence[np.ndarray],
+    ) -> list[UInt8[np.ndarray, "_ _ 3"]]:
+        generator = self.generator
+        if isinstance(generator, PrecomputedReferences):
+            return [generator.read(name, image.shape[:2]) for name, image in zip(ids, images, strict=True)]
+        pixels, target = _pixels(images, self.size, self.device), _stacked(completed, self.size, self.device)
+        if not isinstance(generator, E4S):
+            return _cropped(generate_references(generator, pixels, target), images)
+        valid = _stacked([np.ones(image.shape[:2], dtype=bool) for image in images], self.size, self.device)
+        noise = None
+        if self.config.fresh_noise:
+            noise = [torch_generator(self.config.seed, "fresh_noise", image_id, self.device) for image_id in ids]
+        drawn = generate_references_e4s(generator, pixels, _stacked(seen, self.size, self.device), target, valid, noise)
+        return _cropped(drawn, images)
+
+
+class FrozenPrefix(ReferenceStage):
     """Parser, reference generator and SAM, run as one batch.
 
     Args:
@@ -126,7 +197,8 @@ class FrozenPrefix:
         *,
         size: int = PARSER_SIZE,
     ) -> None:
-        self.parser, self.generator, self.sam, self.config, self.size = parser, generator, sam, config, size
+        super().__init__(parser, generator, config, sam.device, size=size)
+        self.sam = sam
 
     def run(
         self,
@@ -148,102 +220,94 @@ class FrozenPrefix:
             ValueError: if a picture has another size, or a parsing or reference that of another picture.
             ImageError: if a precomputed reference is missing or cannot be read.
         """
-        for image, image_id in zip(images, ids, strict=True):
-            if max(image.shape[:2]) != self.size:
-                raise ValueError(f"{image_id}: an aligned picture has a long side of {self.size}, got {image.shape}")
+        _check_size(images, ids, self.size)
         with torch.no_grad():
             seen = self._parse(images) if parsings is None else parsings
             _check_frames("parsing", seen, images, ids)
             if parsings is None:
-                parsings = [complete_parsing(row, self.config.completion) for row in seen]
+                parsings = self._complete(seen)
             if references is None:
                 references = self._generate(images, ids, seen, parsings)
-            _check_frames("reference", references, images, ids)
-            return self._contrast(images, ids, parsings, references)
+            return contrast(self.sam, self.config, images, ids, parsings, references)
 
-    def _parse(self, images: Sequence[np.ndarray]) -> list[UInt8[np.ndarray, "_ _"]]:
-        pixels = self._pixels(images)
-        if isinstance(self.parser, BiSeNet):
-            return _cropped(parse_faces_bisenet(self.parser, pixels), images)
-        return _cropped(parse_faces(self.parser, pixels), images)
 
-    def _generate(
-        self,
-        images: Sequence[np.ndarray],
-        ids: Sequence[str],
-        seen: Sequence[np.ndarray],
-        completed: Sequence[np.ndarray],
-    ) -> list[UInt8[np.ndarray, "_ _ 3"]]:
-        generator = self.generator
-        if isinstance(generator, PrecomputedReferences):
-            return [generator.read(name, image.shape[:2]) for name, image in zip(ids, images, strict=True)]
-        pixels, target = self._pixels(images), self._stacked(completed)
-        if not isinstance(generator, E4S):
-            return _cropped(generate_references(generator, pixels, target), images)
-        valid = self._stacked([np.ones(image.shape[:2], dtype=bool) for image in images])
-        noise = None
-        if self.config.fresh_noise:
-            seed, device = self.config.seed, self.sam.device
-            noise = [torch_generator(seed, "fresh_noise", image_id, device) for image_id in ids]
-        drawn = generate_references_e4s(generator, pixels, self._stacked(seen), target, valid, noise)
-        return _cropped(drawn, images)
+@torch.no_grad()
+def contrast(
+    sam: PromptableSam,
+    config: PrefixConfig,
+    images: Sequence[UInt8[np.ndarray, "_ _ 3"]],
+    ids: Sequence[str],
+    parsings: Sequence[UInt8[np.ndarray, "_ _"]],
+    references: Sequence[UInt8[np.ndarray, "_ _ 3"]],
+) -> list[PrefixResult]:
+    """Encode aligned pictures and their references and draw the prompts: the half of the prefix that needs only SAM.
 
-    def _contrast(
-        self,
-        images: Sequence[np.ndarray],
-        ids: Sequence[str],
-        parsings: Sequence[np.ndarray],
-        references: Sequence[np.ndarray],
-    ) -> list[PrefixResult]:
-        image_tokens, valid = self.sam.encode(images)
-        reference_tokens, _ = self.sam.encode(references)
-        masks = [face_mask(parsing) for parsing in parsings]
-        in_face = face_tokens(self._stacked(masks), self.sam.token_grid) & valid
-        raw = placewise_similarity(image_tokens, reference_tokens, valid)
-        initial = [
-            initial_prompt(
-                raw[row],
-                in_face[row],
-                valid[row],
-                self.config.initial_prompt,
-                torch_generator(self.config.seed, "initial_prompt", image_id),
-            )
-            for row, image_id in enumerate(ids)
-        ]
-        contrasted = (image_tokens, reference_tokens)
-        if self.config.enhances:
-            points = torch.tensor([point or 0 for point in initial], device=image_tokens.device)
-            contrasted = (self.sam.enhance(image_tokens, points), self.sam.enhance(reference_tokens, points))
-        similarity = placewise_similarity(*contrasted, valid)
-        selected = select_prompts(*contrasted, in_face, valid, self.config.selector)
-        return [
-            PrefixResult(
-                id=image_id,
-                status=_status(initial[row], prompts.occlusion_prompts, prompts.face_prompts),
-                parsing=parsings[row],
-                face_mask=masks[row],
-                reference=references[row],
-                image_tokens=image_tokens[row].cpu(),
-                reference_tokens=reference_tokens[row].cpu(),
-                similarity=similarity[row].cpu(),
-                initial_prompt=initial[row],
-                occlusion_prompts=prompts.occlusion_prompts.cpu(),
-                face_prompts=prompts.face_prompts.cpu(),
-            )
-            for row, (image_id, prompts) in enumerate(zip(ids, selected, strict=True))
-        ]
+    Args:
+        sam: promptable SAM.
+        config: what to do.
+        images: (H, W, 3) uint8 RGB of one long side.
+        ids: image ids.
+        parsings: completed parsings.
+        references: references.
 
-    def _pixels(self, images: Sequence[np.ndarray]) -> Float[Tensor, "b 3 s s"]:
-        # The layout of a picture in memory picks the convolution kernels, and their rounding: always the same one.
-        stacked = np.ascontiguousarray(np.stack([self._pad(image) for image in images]))
-        return torch.from_numpy(stacked).permute(0, 3, 1, 2).to(self.sam.device).float() / 255.0
+    Raises:
+        ValueError: if a parsing or reference lies over another picture.
+    """
+    _check_frames("parsing", parsings, images, ids)
+    _check_frames("reference", references, images, ids)
+    size = max(images[0].shape[:2])
+    image_tokens, valid = sam.encode(images)
+    reference_tokens, _ = sam.encode(references)
+    masks = [face_mask(parsing) for parsing in parsings]
+    in_face = face_tokens(_stacked(masks, size, sam.device), sam.token_grid) & valid
+    raw = placewise_similarity(image_tokens, reference_tokens, valid)
+    initial = [
+        initial_prompt(
+            raw[row],
+            in_face[row],
+            valid[row],
+            config.initial_prompt,
+            torch_generator(config.seed, "initial_prompt", image_id),
+        )
+        for row, image_id in enumerate(ids)
+    ]
+    pair = (image_tokens, reference_tokens)
+    if config.enhances:
+        points = torch.tensor([point or 0 for point in initial], device=image_tokens.device)
+        pair = (sam.enhance(image_tokens, points), sam.enhance(reference_tokens, points))
+    similarity = placewise_similarity(*pair, valid)
+    selected = select_prompts(*pair, in_face, valid, config.selector)
+    return [
+        PrefixResult(
+            id=image_id,
+            status=_status(initial[row], prompts.occlusion_prompts, prompts.face_prompts),
+            parsing=parsings[row],
+            face_mask=masks[row],
+            reference=references[row],
+            image_tokens=image_tokens[row].cpu(),
+            reference_tokens=reference_tokens[row].cpu(),
+            similarity=similarity[row].cpu(),
+            initial_prompt=initial[row],
+            occlusion_prompts=prompts.occlusion_prompts.cpu(),
+            face_prompts=prompts.face_prompts.cpu(),
+        )
+        for row, (image_id, prompts) in enumerate(zip(ids, selected, strict=True))
+    ]
 
-    def _stacked(self, arrays: Sequence[np.ndarray]) -> Tensor:
-        return torch.from_numpy(np.stack([self._pad(array) for array in arrays])).to(self.sam.device)
 
-    def _pad(self, array: np.ndarray) -> np.ndarray:
-        missing = [(0, self.size - array.shape[0]), (0, self.size - array.shape[1])]
-        return np.pad(array, missing + [(0, 0)] * (array.ndim - 2)) if any(map(any, missing)) else array
+def _pixels(images: Sequence[np.ndarray], size: int, device: torch.device) -> Float[Tensor, "b 3 s s"]:
+    # The layout of a picture in memory picks the convolution kernels, and their rounding: always the same one.
+    stacked = np.ascontiguousarray(np.stack([_pad(image, size) for image in images]))
+    return torch.from_numpy(stacked).permute(0, 3, 1, 2).to(device).float() / 255.0
+
+
+def _stacked(arrays: Sequence[np.ndarray], size: int, device: torch.device) -> Tensor:
+    return torch.from_numpy(np.stack([_pad(array, size) for array in arrays])).to(device)
+
+
+def _pad(array: np.ndarray, size: int) -> np.ndarray:
+    missing = [(0, size - array.shape[0]), (0, size - array.shape[1])]
+    return np.pad(array, missing + [(0, 0)] * (array.ndim - 2)) if any(map(any, missing)) else array
 
 
 def _cropped(batch: Tensor, images: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -252,6 +316,12 @@ def _cropped(batch: Tensor, images: Sequence[np.ndarray]) -> list[np.ndarray]:
         np.ascontiguousarray(row[: image.shape[0], : image.shape[1]])
         for row, image in zip(batch.cpu().numpy(), images, strict=True)
     ]
+
+
+def _check_size(images: Sequence[np.ndarray], ids: Sequence[str], size: int) -> None:
+    for image, image_id in zip(images, ids, strict=True):
+        if max(image.shape[:2]) != size:
+            raise ValueError(f"{image_id}: an aligned picture has a long side of {size}, got {image.shape}")
 
 
 def _check_frames(what: str, given: Sequence[np.ndarray], images: Sequence[np.ndarray], ids: Sequence[str]) -> None:

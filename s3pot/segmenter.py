@@ -18,9 +18,10 @@ from jaxtyping import Bool, Float32, Float64, Int64, UInt8
 from torch import nn
 
 from s3pot.alignment import AlignedFace, FaceAligner, id_of_face, to_original_frame
-from s3pot.chain import ChainConfig, load_aligner, load_prefix, load_reweighter, read_abstention_threshold
+from s3pot.chain import ChainConfig, load_aligner, load_prefix
 from s3pot.checkpoints.reading import WeightsError
 from s3pot.embedded import weights_path
+from s3pot.head.head_file import check_prefix, load_reweighter, read_abstention_threshold
 from s3pot.images import read_image
 from s3pot.prediction import OcclusionPrediction, predict_occlusion
 from s3pot.prefix import FrozenPrefix, PrefixResult
@@ -127,6 +128,7 @@ class OcclusionSegmenter:
                 f"{head}: made for prompts of width {reweighter.config.embed_dim}, those of SAM {config.sam} have "
                 f"{prefix.sam.embed_dim}: train a head for {config.sam}"
             )
+        check_prefix(head, config)
         threshold = read_abstention_threshold(head) if abstain else -math.inf
         return cls(prefix, reweighter, load_aligner(config), abstain_below=threshold)
 

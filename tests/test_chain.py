@@ -13,14 +13,11 @@ from s3pot.chain import (
     chain_identity,
     load_aligner,
     load_prefix,
-    load_reweighter,
     load_sam,
-    read_reweighter_config,
 )
 from s3pot.checkpoints.reading import WeightsError
 from s3pot.config import ConfigError, parse, to_mapping
 from s3pot.embedded import save_weights
-from s3pot.head.reweighter import PromptReweighter, ReweighterConfig
 from s3pot.images import ImageError, write_png
 from s3pot.landmark_file import FIVE_POINTS
 from s3pot.locator import FaceLocator
@@ -292,29 +289,6 @@ class Trap:
 
 def _sprung() -> None:
     raise AssertionError("code of a checkpoint was run")
-
-
-class TestReweighter:
-    def test_form_and_weights_come_back(self, tmp_path: Path) -> None:
-        torch.manual_seed(0)
-        config = ReweighterConfig(embed_dim=24, variant="released", num_heads=3, num_layers=2)
-        path = write_reweighter(PromptReweighter(config), tmp_path / "head.safetensors")
-        assert read_reweighter_config(path) == config
-        loaded = load_reweighter(path)
-        torch.manual_seed(0)
-        for name, tensor in PromptReweighter(config).state_dict().items():
-            assert torch.equal(loaded.state_dict()[name], tensor.half().float()), name
-        assert not loaded.training
-
-    def test_another_model_is_refused(self, random_weights: Path) -> None:
-        with pytest.raises(WeightsError, match=r"face_parser\.safetensors: holds no reweighter"):
-            load_reweighter(random_weights / "face_parser.safetensors")
-
-    def test_missing_or_unreadable(self, tmp_path: Path) -> None:
-        (tmp_path / "text.safetensors").write_text("no weights")
-        for name in ("gone.safetensors", "text.safetensors"):
-            with pytest.raises(WeightsError, match=name.replace(".", r"\.")):
-                load_reweighter(tmp_path / name)
 
 
 class TestIdentity:

@@ -10,7 +10,7 @@ from s3pot.evaluation import evaluate_masks, evaluate_store, mask_path, mean_iou
 from s3pot.images import encode_png, write_png
 from s3pot.prediction import OcclusionPrediction
 from s3pot.store.manifest import SCHEMA, append_part, read_manifest
-from s3pot.store.prompt_store import PromptStore
+from s3pot.store.prompt_store import PromptStore, create_empty
 from tests.faces import draw_face
 from tests.stand_ins import tiny_sam
 
@@ -98,8 +98,7 @@ def test_unknown_truth_gives_no_numbers(tmp_path: Path) -> None:
 
 
 def _store(folder: Path) -> PromptStore:
-    (folder / "store.json").write_text('{"schema_version": 1, "identity": "x", "chain": {}}')
-    return PromptStore(folder)
+    return create_empty(folder, "x", {}, "fp16")
 
 
 def test_foreign_masks_and_a_missing_one(tmp_path: Path) -> None:

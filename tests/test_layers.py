@@ -34,7 +34,9 @@ CROSS_CUTTING = {
     "tests/test_experiments.py",
     "tests/test_floors.py",
     "tests/test_official_scale.py",
+    "tests/test_deploy.py",
     "tests/ray_jobs/test_job_submit.py",
+    "tests/ray_jobs/test_encode_faults.py",
 }
 # Folders of tests whose path starts at the root of the repository; all others are tests of s3pot/.
 ROOT_FOLDERS = ("ray_jobs", "analysis", "benchmarks")

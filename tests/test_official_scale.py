@@ -16,9 +16,10 @@ import pytest
 import torch
 from skimage.data import astronaut
 
-from s3pot.chain import ChainConfig, load_aligner, load_prefix, load_reweighter
+from s3pot.chain import ChainConfig, load_aligner, load_prefix
 from s3pot.checkpoints.catalogue import describe_checkpoint
 from s3pot.config import load_yaml, parse
+from s3pot.head.head_file import load_reweighter
 from s3pot.head.reweighter import PromptReweighter, ReweighterConfig
 from s3pot.images import write_png
 from s3pot.parsing.bisenet import BiSeNet
@@ -95,6 +96,6 @@ def test_from_checkpoints_to_a_mask(repository: Path, tmp_path: Path, monkeypatc
     head = write_reweighter(PromptReweighter(ReweighterConfig(embed_dim=256)), tmp_path / "head.safetensors")
     prompted = [record for record in (records[0], records[1]) if record.occlusion_prompts.numel()]
     faces = [face_mask(stored_parsing(rows[record.id])) for record in prompted]
-    predictions = predict_occlusion(store.load_sam("cpu"), load_reweighter(head), prompted, faces)
+    predictions = predict_occlusion(store.load_sam("cpu"), load_reweighter(head, chain=store.chain), prompted, faces)
     assert [prediction.occlusion.shape for prediction in predictions] == [face.shape for face in faces] != []
     assert all(np.isfinite(prediction.probability).all() for prediction in predictions)

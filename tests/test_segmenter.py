@@ -9,9 +9,10 @@ import torch
 from skimage.data import astronaut
 
 from s3pot.alignment import FaceAligner, to_original_frame
-from s3pot.chain import ABSTAIN_BELOW, ChainConfig, load_reweighter
+from s3pot.chain import ChainConfig
 from s3pot.checkpoints.reading import WeightsError
 from s3pot.embedded import load_locator, read_metadata, save_weights
+from s3pot.head.head_file import ABSTAIN_BELOW, load_reweighter
 from s3pot.images import ImageError, encode_jpeg, read_image, write_png
 from s3pot.landmark_file import FIVE_POINTS, LandmarkFile
 from s3pot.locator import LocatedFace

@@ -1,26 +1,27 @@
 """Training of the reweighter over stored records: one plain function for one process, DDP and a single image.
 
-Batch loss = mean over the images of the global batch of their per-image terms, whatever worker holds them [design 5.1].
-With W workers every worker takes each W-th image of the global batch; one that runs short repeats an image with weight
-0, so that no worker waits for another, and nothing counts twice.
+Batch loss = mean over the images of the global batch of their per-image terms, whatever worker holds them and however
+many parts the batch is processed in [design 5.1]. Learning rate and batch size are those of the global batch. Nothing
+draws from a global random generator: the order of images follows from seed and epoch, so that a state of weights,
+optimizer and epoch is all that a resumed training needs.
 """
 
 import copy
 import math
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
-from s3pot.head.objectives import ObjectiveConfig, objective_terms, sample_mask_logits
-from s3pot.head.records import PromptRecord, collate, occlusion_logits
-from s3pot.sam.promptable import PromptableSam
-from s3pot.seeding import torch_generator
-
-_TERMS = ("total", "recall_occlusion", "recall_face", "face_penalty", "empty_occlusion", "empty_face")
+from s3pot.head.epoch_report import TERMS, EpochMeter, EpochReport
+from s3pot.head.global_batches import Shard, WorkerBatch, epoch_batches
+from s3pot.head.objectives import ObjectiveConfig, ObjectiveTerms, objective_terms, sample_mask_logits
+from s3pot.head.records import PromptBatch, PromptRecord, collate, occlusion_logits
+from s3pot.sam.promptable import Precision, PromptableSam
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,8 +31,12 @@ class TrainingConfig:
     Attributes:
         epochs: passes over the records; paper 50. For a single image one epoch is one step.
         batch_size: images per optimizer step over all workers together; paper 3.
-        learning_rate: initial rate of the cosine decay to 0, in (0, 1); paper 1e-4.
+        learning_rate: initial rate of the cosine decay to 0, in (0, 1), whatever the number of workers; paper 1e-4.
         weight_decay: of AdamW, at least 0.
+        accumulate: parts that every worker processes its share of a batch in, to save memory; the batch and what is
+            learned stay the same. At most `batch_size`.
+        precision: that head and decoder compute in; weights, loss and optimizer stay in fp32. bf16 is for devices that
+            compute in it: on most CPUs it is slower.
         seed: of the order of images and of the reweighter's initial weights.
     """
 
@@ -39,6 +44,8 @@ class TrainingConfig:
     batch_size: int = 3
     learning_rate: float = 1e-4
     weight_decay: float = 0.01
+    accumulate: int = 1
+    precision: Precision = "fp32"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -51,46 +58,8 @@ class TrainingConfig:
             raise ValueError(f"learning_rate must lie in (0, 1), got {self.learning_rate}")
         if self.weight_decay < 0.0:
             raise ValueError(f"weight_decay must be at least 0, got {self.weight_decay}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Shard:
-    """Which part of every global batch this process takes.
-
-    Attributes:
-        rank: 0 .. workers - 1.
-        workers: number of processes; with more than one, `torch.distributed` is initialised and the model is DDP.
-    """
-
-    rank: int = 0
-    workers: int = 1
-
-
-@dataclass(frozen=True, kw_only=True)
-class EpochReport:
-    """Means over all images of an epoch, over all workers.
-
-    Attributes:
-        epoch: 0-based.
-        total: objective (Eq. 4).
-        recall_occlusion: Eq. 1.
-        recall_face: Eq. 2.
-        face_penalty: Eq. 3, without lambda.
-        empty_occlusion: share of images without occlusion prompts.
-        empty_face: share of images without face prompts.
-        learning_rate: at the last step.
-        seconds: duration.
-    """
-
-    epoch: int
-    total: float
-    recall_occlusion: float
-    recall_face: float
-    face_penalty: float
-    empty_occlusion: float
-    empty_face: float
-    learning_rate: float
-    seconds: float
+        if not 1 <= self.accumulate <= self.batch_size:
+            raise ValueError(f"accumulate must lie in [1, batch_size = {self.batch_size}], got {self.accumulate}")
 
 
 @runtime_checkable  # the shape checks of the tests look at arguments
@@ -147,19 +116,25 @@ def train_head(
         optimizer.load_state_dict(copy.deepcopy(resume["optimizer"]))  # it takes the tensors themselves, not copies
         first_epoch = int(resume["epoch"]) + 1
     steps_per_epoch = math.ceil(len(records) / config.batch_size)
+    worker = _Worker(reweighter, sam, records, objective, config.precision, shard.workers)
     reports = []
     for epoch in range(first_epoch, config.epochs):
-        started = time.monotonic()
+        meter = EpochMeter(sam.device)
         reweighter.train()  # every epoch: `on_epoch` may have evaluated
-        sums = torch.zeros(len(_TERMS), dtype=torch.float64)
-        for step, batch in enumerate(_epoch_batches(len(records), epoch, config, shard)):
+        batches = epoch_batches(
+            len(records),
+            epoch,
+            batch_size=config.batch_size,
+            accumulate=config.accumulate,
+            seed=config.seed,
+            shard=shard,
+        )
+        for step, batch in enumerate(batches):
             rate = _cosine(config, epoch * steps_per_epoch + step, config.epochs * steps_per_epoch)
             for group in optimizer.param_groups:
                 group["lr"] = rate
-            sums += _step(reweighter, sam, optimizer, records, batch, objective, shard.workers)
-        means = _sum_over_workers(sums, shard, sam.device) / len(records)
-        terms = dict(zip(_TERMS, means.tolist(), strict=True))
-        report = EpochReport(epoch=epoch, learning_rate=rate, seconds=time.monotonic() - started, **terms)
+            worker.step(batch, optimizer, meter)
+        report = meter.report(epoch, rate, len(records), shard.workers)
         reports.append(report)
         if on_epoch is not None:
             on_epoch(report, {"epoch": epoch, "optimizer": copy.deepcopy(optimizer.state_dict())})
@@ -168,63 +143,61 @@ def train_head(
 
 
 @dataclass(frozen=True)
-class _Batch:
-    """Positions of this worker's images; the images of the global batch; which of them count."""
+class _Worker:
+    """What stays the same from step to step."""
 
-    positions: list[int]
-    weights: list[float]
-    global_size: int
+    reweighter: nn.Module
+    sam: PromptableSam
+    records: Records
+    objective: ObjectiveConfig
+    precision: Precision
+    workers: int
+
+    def step(self, batch: WorkerBatch, optimizer: torch.optim.Optimizer, meter: EpochMeter) -> None:
+        """Take one optimizer step; the terms of this worker's images go to the meter."""
+        optimizer.zero_grad(set_to_none=True)
+        for number, part in enumerate(batch.parts, start=1):
+            with meter.waiting():
+                chosen = [self.records[position] for position in part.positions]
+                prompts = collate(chosen, self.sam.device)
+            # Gradients travel once per step, with the last part.
+            with nullcontext() if number == len(batch.parts) else _without_sync(self.reweighter):
+                terms = self._terms(prompts)
+                _check_finite(terms, chosen)
+                weights = torch.tensor(part.weights, device=self.sam.device)
+                # DDP averages gradients over workers; times W it is their sum, over the global batch it is the mean.
+                loss = self.workers * (terms.total * weights).sum() / batch.global_size
+                # Images without prompts give gradients of 0, not none: DDP waits for every worker's backward.
+                loss.backward()
+            meter.add(_sums(terms, weights))
+        optimizer.step()
+
+    def _terms(self, prompts: PromptBatch) -> ObjectiveTerms:
+        with torch.autocast(self.sam.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+            mask_logits = occlusion_logits(self.sam, self.reweighter, prompts)
+        prompt_logits = sample_mask_logits(mask_logits.float(), prompts.prompt_ids, self.sam.token_grid)
+        return objective_terms(prompt_logits, prompts.polarity, prompts.prompt_valid, self.objective)
 
 
-def _epoch_batches(count: int, epoch: int, config: TrainingConfig, shard: Shard) -> Iterator[_Batch]:
-    order = torch.randperm(count, generator=torch_generator(config.seed, "head/order", str(epoch))).tolist()
-    for first in range(0, count, config.batch_size):
-        whole = order[first : first + config.batch_size]
-        mine = whole[shard.rank :: shard.workers]
-        missing = math.ceil(len(whole) / shard.workers) - len(mine)
-        yield _Batch(mine + whole[:1] * missing, [1.0] * len(mine) + [0.0] * missing, len(whole))
+def _without_sync(model: nn.Module) -> AbstractContextManager[None]:
+    return model.no_sync() if isinstance(model, DistributedDataParallel) else nullcontext()
 
 
-def _step(
-    reweighter: nn.Module,
-    sam: PromptableSam,
-    optimizer: torch.optim.Optimizer,
-    records: Records,
-    batch: _Batch,
-    objective: ObjectiveConfig,
-    workers: int,
-) -> Tensor:
-    """Take one step; returns the sums of the terms over this worker's images."""
-    chosen = [records[position] for position in batch.positions]
-    prompts = collate(chosen, sam.device)
-    mask_logits = occlusion_logits(sam, reweighter, prompts)
-    prompt_logits = sample_mask_logits(mask_logits, prompts.prompt_ids, sam.token_grid)
-    terms = objective_terms(prompt_logits, prompts.polarity, prompts.prompt_valid, objective)
-    weights = torch.tensor(batch.weights, device=sam.device)
-    # DDP averages gradients over workers; times W it is their sum, over the size of the global batch it is the mean.
-    loss = workers * (terms.total * weights).sum() / batch.global_size
-    if not torch.isfinite(terms.total).all():
-        values = zip(chosen, terms.total.tolist(), strict=True)
-        names = ", ".join(f"{record.id} ({value})" for record, value in values if not math.isfinite(value))
-        raise FloatingPointError(f"the objective is not finite for images {names}: lower the learning rate?")
-    optimizer.zero_grad(set_to_none=True)
-    # Images without prompts give gradients of 0, not none: DDP waits for every worker's backward.
-    loss.backward()
-    optimizer.step()
-    stacked = torch.stack([getattr(terms, name).detach().double() for name in _TERMS])
-    return (stacked * weights.double()).sum(dim=1).cpu()
+def _check_finite(terms: ObjectiveTerms, chosen: Sequence[PromptRecord]) -> None:
+    if torch.isfinite(terms.total).all():
+        return
+    values = zip(chosen, terms.total.tolist(), strict=True)
+    names = ", ".join(f"{record.id} ({value})" for record, value in values if not math.isfinite(value))
+    raise FloatingPointError(f"the objective is not finite for images {names}: lower the learning rate?")
+
+
+def _sums(terms: ObjectiveTerms, weights: Tensor) -> Tensor:
+    stacked = torch.stack([getattr(terms, name).detach().double() for name in TERMS])
+    return (stacked * weights.double()).sum(dim=1)
 
 
 def _cosine(config: TrainingConfig, step: int, steps: int) -> float:
     return config.learning_rate * 0.5 * (1.0 + math.cos(math.pi * step / steps))
-
-
-def _sum_over_workers(sums: Tensor, shard: Shard, device: torch.device) -> Tensor:
-    if shard.workers == 1:
-        return sums
-    shared = sums.to(device)
-    torch.distributed.all_reduce(shared)
-    return shared.cpu()
 
 
 def prompt_counts(records: Sequence[PromptRecord]) -> dict[str, float]:

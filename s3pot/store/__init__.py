@@ -1,5 +1,6 @@
-"""The store of frozen results: fp16 token shards plus a Parquet manifest with one row per image [design 3]."""
+"""The store of frozen results: token shards and a Parquet manifest, one row per image [design 3, docs/store.md]."""
 
-from s3pot.store.prompt_store import PromptStore, StoreError
+from s3pot.store.errors import StoreError
+from s3pot.store.prompt_store import PromptStore
 
 __all__ = ["PromptStore", "StoreError"]

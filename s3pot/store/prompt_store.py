@@ -1,12 +1,14 @@
 """`PromptStore`: an open store, giving records to training and rows to evaluation and reports.
 
-<store>/store.json      schema version, identity and configuration of the chain that made it
+<store>/store.json      schema version, token format, identity and configuration of the chain that made it
 <store>/shards/         token shards
 <store>/manifest/       manifest parts
+
+docs/store.md describes all of it for readers without this package.
 """
 
 import json
-import os
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,20 +19,32 @@ import torch
 from jaxtyping import Float, Float32, UInt8
 from torch import Tensor
 
+from s3pot.alignment import image_of_face
 from s3pot.chain import ChainConfig, chain_identity, load_sam
 from s3pot.config import parse, to_mapping
 from s3pot.head.records import PromptRecord
 from s3pot.images import decode_image, decode_png
 from s3pot.sam.promptable import PromptableSam
-from s3pot.store.manifest import SCHEMA_VERSION, append_part, read_manifest
+from s3pot.store.atomic_files import write_file
+from s3pot.store.errors import StoreError
+from s3pot.store.keys import image_key
+from s3pot.store.manifest import PROMPTED, SCHEMA_VERSION, WITHDRAWN, append_part, read_manifest
 from s3pot.store.shards import read_row
+from s3pot.store.token_format import TokenFormat
 
-# Statuses of images that have any prompts: one empty set is counted, not left out [design 5.1].
-PROMPTED = ("ok", "no_occlusion_prompts", "no_face_prompts")
+__all__ = [
+    "PROMPTED",
+    "PromptStore",
+    "StoreError",
+    "StoredRecords",
+    "stored_parsing",
+    "stored_reference",
+    "stored_similarity",
+    "stored_transform",
+]
 
-
-class StoreError(RuntimeError):
-    """A store is missing, of another version, or made by another chain; the message says what to do."""
+_DESCRIPTION = "store.json"
+_DESCRIBED = {"schema_version", "identity", "tokens", "chain"}
 
 
 class PromptStore:
@@ -45,31 +59,38 @@ class PromptStore:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        description = root / "store.json"
-        if not description.is_file():
+        path = root / _DESCRIPTION
+        if not path.is_file():
             raise StoreError(f"{root}: no store here (store.json is missing): make one with `s3pot encode`")
-        self.description: dict[str, Any] = json.loads(description.read_text())
-        version = self.description.get("schema_version")
+        try:
+            self.description: dict[str, Any] = json.loads(path.read_text())
+            version = self.description.get("schema_version")
+        except (ValueError, AttributeError) as error:
+            raise StoreError(f"{path}: damaged ({error}): encode into a new folder") from error
         if version != SCHEMA_VERSION:
             raise StoreError(f"{root}: schema version {version}, this s3pot reads {SCHEMA_VERSION}: encode again")
+        missing = _DESCRIBED - set(self.description)
+        if missing:
+            raise StoreError(f"{path}: damaged ({', '.join(sorted(missing))} missing): encode into a new folder")
 
     @classmethod
-    def create(cls, root: Path, chain: ChainConfig) -> "PromptStore":
+    def create(cls, root: Path, chain: ChainConfig, tokens: TokenFormat | None = None) -> "PromptStore":
         """Open the store for writing, made when missing.
 
+        Args:
+            root: folder.
+            chain: what makes its results.
+            tokens: how embeddings are stored; None = as the store that is there does, fp16 in a new one.
+
         Raises:
-            StoreError: if a store made by another chain or other weights is there.
+            StoreError: if a store made by another chain or other weights, or of another token format, is there.
         """
-        description = root / "store.json"
-        identity = chain_identity(chain)
-        if not description.exists():
-            root.mkdir(parents=True, exist_ok=True)
-            content = {"schema_version": SCHEMA_VERSION, "identity": identity, "chain": to_mapping(chain)}
-            part = root / f".store.json.{os.getpid()}.part"
-            part.write_text(json.dumps(content, indent=2, default=str) + "\n")
-            os.replace(part, description)
+        if not (root / _DESCRIPTION).exists():
+            create_empty(root, chain_identity(chain), to_mapping(chain), tokens or "fp16")
         store = cls(root)
         store.check_made_by(chain)
+        if tokens not in (None, store.tokens):
+            raise StoreError(f"{root}: keeps its tokens as {store.tokens}, not as {tokens}: encode into a new folder")
         return store
 
     def check_made_by(self, chain: ChainConfig) -> None:
@@ -84,6 +105,22 @@ class PromptStore:
                 f"(identity {self.description['identity']}, now {chain_identity(chain)}): encode into a new folder, "
                 "or set S3POT_WEIGHTS to the weights it was made with"
             )
+
+    @property
+    def tokens(self) -> TokenFormat:
+        """How embeddings are stored; `records` and `reference_tokens` give fp16 either way."""
+        form: TokenFormat = self.description["tokens"]
+        return form
+
+    @property
+    def shards(self) -> Path:
+        """Folder of the shards."""
+        return self.root / "shards"
+
+    @property
+    def manifest(self) -> Path:
+        """Folder of the manifest parts."""
+        return self.root / "manifest"
 
     @property
     def chain(self) -> ChainConfig:
@@ -102,12 +139,42 @@ class PromptStore:
         return load_sam(replace(self.chain, device=device))
 
     def append(self, rows: list[dict[str, Any]]) -> None:
-        """Add manifest rows (of shards that are already written)."""
-        append_part(self.root / "manifest", rows)
+        """Add manifest rows (of shards that are already written); rows of read images get their `key`.
+
+        Raises:
+            StoreError: if they cannot be written, the disk being full above all.
+        """
+        append_part(self.manifest, [{"key": self.key_of(row.get("image_sha256"))} | row for row in rows])
+
+    def key_of(self, image_sha256: str | None) -> str | None:
+        """Return the key that an image of these bytes has in this store; None of unread ones."""
+        return None if image_sha256 is None else image_key(image_sha256, self.description["identity"])
 
     def rows(self, columns: list[str] | None = None) -> pd.DataFrame:
-        """Read the manifest, one row per image, sorted by id."""
-        return read_manifest(self.root / "manifest", columns)
+        """Read the manifest, one row per image, sorted by id.
+
+        Raises:
+            StoreError: if a part of it is damaged.
+            KeyError: for an unknown column.
+        """
+        return read_manifest(self.manifest, columns)
+
+    def rows_of(self, images: Collection[str]) -> list[str]:
+        """Return the ids of the rows of these images, sorted: their own, and those of further faces."""
+        wanted, ids = set(images), self.rows(["status"])["id"]
+        if self.description["chain"].get("faces") == "all":
+            return [name for name in ids if name in wanted or image_of_face(name) in wanted]
+        return [name for name in ids if name in wanted]
+
+    def withdraw(self, images: Collection[str]) -> list[str]:
+        """Take images with all their faces out of the manifest, to be encoded again; returns the ids of their rows.
+
+        What was stored of them stays on the disk until `prune`.
+        """
+        ids = self.rows_of(images)
+        if ids:
+            append_part(self.manifest, [{"id": name, "status": WITHDRAWN} for name in ids])
+        return ids
 
     def records(self, ids: set[str] | None = None) -> "StoredRecords":
         """Return the records that have prompts, optionally only of some images."""
@@ -115,18 +182,18 @@ class PromptStore:
         frame = frame[frame["status"].isin(PROMPTED)]
         if ids is not None:
             frame = frame[frame["id"].isin(ids)]
-        return StoredRecords(self.root, frame.reset_index(drop=True))
+        return StoredRecords(self.shards, frame.reset_index(drop=True))
 
     def reference_tokens(self, row: Any) -> Float[Tensor, "c h w"]:
         """Read the reference tokens of a manifest row; only in stores that keep them."""
-        return read_row(self.root / "shards" / row.shard, "reference_tokens", int(row.row))
+        return read_row(self.shards / row.shard, "reference_tokens", int(row.row))
 
 
 class StoredRecords:
     """Records by position, tokens read from the shards when asked for."""
 
-    def __init__(self, root: Path, frame: pd.DataFrame) -> None:
-        self._root = root
+    def __init__(self, shards: Path, frame: pd.DataFrame) -> None:
+        self._shards = shards
         self.ids: list[str] = frame["id"].tolist()
         self._places = list(zip(frame["shard"], frame["row"], strict=True))
         self._occlusion = [torch.from_numpy(np.asarray(ids, dtype=np.int64)) for ids in frame["occlusion_prompts"]]
@@ -137,16 +204,34 @@ class StoredRecords:
         return len(self.ids)
 
     def __getitem__(self, index: int) -> PromptRecord:
-        """Read one record."""
+        """Read one record.
+
+        Raises:
+            StoreError: if its shard is missing or damaged.
+        """
         if index >= len(self.ids):
             raise IndexError(index)
         shard, row = self._places[index]
         return PromptRecord(
             id=self.ids[index],
-            image_tokens=read_row(self._root / "shards" / shard, "image_tokens", int(row)),
+            image_tokens=read_row(self._shards / shard, "image_tokens", int(row)),
             occlusion_prompts=self._occlusion[index],
             face_prompts=self._face[index],
         )
+
+
+def create_empty(root: Path, identity: str, chain: dict[str, Any], tokens: TokenFormat) -> PromptStore:
+    """Make a store without images.
+
+    Args:
+        root: folder, made when missing.
+        identity: of the chain.
+        chain: its configuration, a plain mapping.
+        tokens: how embeddings are stored.
+    """
+    content = {"schema_version": SCHEMA_VERSION, "identity": identity, "tokens": tokens, "chain": chain}
+    write_file(root, _DESCRIPTION, (json.dumps(content, indent=2, default=str) + "\n").encode())
+    return PromptStore(root)
 
 
 def stored_parsing(row: Any) -> UInt8[np.ndarray, "h w"]:

@@ -1,6 +1,5 @@
 """A store and evaluation folders written by hand: drawn faces, no weights, no models."""
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from s3pot.images import encode_jpeg, encode_png, write_png
 from s3pot.metrics import METRIC_COLUMNS
 from s3pot.store import PromptStore
 from s3pot.store.manifest import append_part
+from s3pot.store.prompt_store import create_empty
 from tests.faces import draw_face
 
 SIZE, GRID = 64, 8
@@ -31,10 +31,8 @@ class FakeResults:
         """Folder of the store, made when missing."""
         folder = self.root / "store"
         if not folder.exists():
-            folder.mkdir(parents=True)
             chain = {"sam": "nano", "prefix": {"selector": {"kind": "greedy"}}}
-            content = {"schema_version": 1, "identity": "feedc0de", "chain": chain}
-            (folder / "store.json").write_text(json.dumps(content))
+            create_empty(folder, "feedc0de", chain, "fp16")
         return folder
 
     def add_image(self, image_id: str, *, truth: bool = True, seed: int = 0, **columns: Any) -> None:

@@ -1,47 +1,37 @@
-"""All on an SAM of 8 x 8 tokens; the two-worker test starts two real processes that talk gloo."""
+"""One process, on an SAM of 8 x 8 tokens."""
 
 import copy
 import math
-import os
 from dataclasses import replace
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
-from torch.nn.parallel import DistributedDataParallel
 
+from s3pot.head.epoch_report import EpochReport
 from s3pot.head.objectives import ObjectiveConfig, objective_terms, sample_mask_logits
 from s3pot.head.records import PromptRecord, collate, occlusion_logits
 from s3pot.head.reweighter import PromptReweighter
-from s3pot.head.training import EpochReport, Shard, TrainingConfig, prompt_counts, train_head
+from s3pot.head.training import TrainingConfig, prompt_counts, train_head
 from s3pot.sam.promptable import PromptableSam
+from tests.head_training import (
+    FAST,
+    OBJECTIVE,
+    SIZES,
+    assert_equal_weights,
+    assert_same_function,
+    seven_records,
+    weights,
+)
 from tests.stand_ins import random_record, small_reweighter, tiny_sam
 
-OBJECTIVE = ObjectiveConfig(variant="bounded")
-FAST = TrainingConfig(epochs=4, batch_size=3, learning_rate=1e-2)
-# Seven images in batches of three: the last batch holds one. One has no prompts at all, two lack one kind.
-SIZES = {"a": (3, 9), "b": (8, 20), "c": (0, 12), "d": (5, 5), "e": (0, 0), "f": (6, 0), "g": (10, 30)}
 
-
-def seven_records() -> list[PromptRecord]:
-    return [random_record(name, *sizes) for name, sizes in SIZES.items()]
-
-
-def without_seconds(reports: list[EpochReport]) -> list[EpochReport]:
-    return [replace(report, seconds=0.0) for report in reports]
-
-
-def weights(reweighter: torch.nn.Module) -> dict[str, Tensor]:
-    return {name: tensor.clone() for name, tensor in reweighter.state_dict().items()}
-
-
-def assert_equal_weights(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
-    assert one.keys() == other.keys()
-    for name in one:
-        assert torch.equal(one[name], other[name]), name
+def learned(reports: list[EpochReport]) -> list[EpochReport]:
+    """What the reports say about learning, not about the machine."""
+    machine = {"seconds": 0.0, "images_per_second": 0.0, "data_wait": 0.0, "peak_memory": 0.0}
+    return [replace(report, **machine) for report in reports]
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +122,7 @@ class TestDeterminism:
             torch.rand(17)  # whatever else drew random numbers meanwhile
             reweighter = small_reweighter()
             reports = train_head(reweighter, sam, seven_records(), FAST, OBJECTIVE)
-            runs.append((weights(reweighter), without_seconds(reports)))
+            runs.append((weights(reweighter), learned(reports)))
         assert_equal_weights(runs[0][0], runs[1][0])
         assert runs[0][1] == runs[1][1]
 
@@ -167,7 +157,7 @@ class TestResume:
             resumed = small_reweighter(seed=9)
             resumed.load_state_dict(states[after][0])
             rest = train_head(resumed, sam, seven_records(), FAST, OBJECTIVE, resume=states[after][1])
-            assert without_seconds(rest) == without_seconds(reports)[after + 1 :]
+            assert learned(rest) == learned(reports)[after + 1 :]
             assert_equal_weights(weights(resumed), weights(whole))
 
     def test_a_state_is_a_snapshot(self, sam: PromptableSam) -> None:
@@ -250,40 +240,84 @@ def test_a_non_finite_objective_names_its_images(sam: PromptableSam) -> None:
     assert_equal_weights(before, weights(reweighter))
 
 
-def train_as_worker(rank: int, folder: str, workers: int) -> None:
-    """One of two processes: gloo over a file and the loopback interface."""
-    torch.set_num_threads(1)
-    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
-    torch.distributed.init_process_group(
-        "gloo",
-        init_method=f"file://{folder}/rendezvous",
-        rank=rank,
-        world_size=workers,
-        timeout=timedelta(minutes=10),
-    )
+class TestAccumulation:
+    @pytest.mark.parametrize("parts", [2, 3, 6])
+    def test_learns_the_same(self, sam: PromptableSam, parts: int) -> None:
+        config = replace(FAST, batch_size=6)
+        whole, accumulated = small_reweighter(), small_reweighter()
+        expected = train_head(whole, sam, seven_records(), config, OBJECTIVE)
+        reports = train_head(accumulated, sam, seven_records(), replace(config, accumulate=parts), OBJECTIVE)
+        assert_same_function(accumulated, whole)
+        for report, other in zip(reports, expected, strict=True):
+            assert report.total == pytest.approx(other.total, rel=1e-5)
+
+    def test_takes_fewer_images_at_once(self, sam: PromptableSam, monkeypatch: pytest.MonkeyPatch) -> None:
+        sizes: list[int] = []
+
+        def watched(records: list[PromptRecord], device: torch.device) -> Any:
+            sizes.append(len(records))
+            return collate(records, device)
+
+        monkeypatch.setattr("s3pot.head.training.collate", watched)
+        config = replace(FAST, epochs=1, batch_size=6, accumulate=3)
+        train_head(small_reweighter(), sam, seven_records(), config, OBJECTIVE)
+        assert sizes == [2, 2, 2, 1]
+
+
+class TestPrecision:
+    def test_bf16_learns_much_the_same(self, sam: PromptableSam) -> None:
+        exact, rounded = small_reweighter(), small_reweighter()
+        expected = train_head(exact, sam, seven_records(), FAST, OBJECTIVE)
+        reports = train_head(rounded, sam, seven_records(), replace(FAST, precision="bf16"), OBJECTIVE)
+        assert learned(reports) != learned(expected)
+        for report, other in zip(reports, expected, strict=True):
+            assert report.total == pytest.approx(other.total, rel=0.02)
+        assert_same_function(rounded, exact, tolerance=0.1)
+
+    def test_weights_and_loss_stay_in_fp32(self, sam: PromptableSam, monkeypatch: pytest.MonkeyPatch) -> None:
+        """bf16 has three digits: an objective in it would be one of few values."""
+        dtypes = set()
+
+        def watched(mask_logits: Tensor, *others: Any) -> Tensor:
+            dtypes.add((mask_logits.dtype, torch.is_autocast_enabled("cpu")))
+            return sample_mask_logits(mask_logits, *others)
+
+        monkeypatch.setattr("s3pot.head.training.sample_mask_logits", watched)
+        reweighter = small_reweighter()
+        config = replace(FAST, epochs=1, precision="bf16")
+        train_head(reweighter, sam, seven_records(), config, OBJECTIVE)
+        assert dtypes == {(torch.float32, False)}
+        assert {parameter.dtype for parameter in reweighter.parameters()} == {torch.float32}
+        assert {parameter.grad.dtype for parameter in reweighter.parameters()} == {torch.float32}
+
+
+def test_no_global_random_number_is_drawn(sam: PromptableSam) -> None:
+    """So a state to resume from needs no state of PyTorch's generator."""
     reweighter = small_reweighter()
-    model = DistributedDataParallel(reweighter)
-    reports = train_head(model, tiny_sam(), seven_records(), FAST, OBJECTIVE, shard=Shard(rank=rank, workers=workers))
-    totals = [(report.total, report.empty_face) for report in reports]
-    torch.save({"weights": reweighter.state_dict(), "totals": totals}, Path(folder) / f"{rank}.pt")
-    torch.distributed.destroy_process_group()
+    before = torch.get_rng_state()
+    train_head(reweighter, sam, seven_records(), FAST, OBJECTIVE)
+    assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_two_workers_equal_one(sam: PromptableSam, tmp_path: Path) -> None:
-    """Batches of 3, 3 and 1 images for two workers: 2 + 1 and 1 + 0, one of them an image without prompts."""
-    torch.multiprocessing.spawn(train_as_worker, args=(str(tmp_path), 2), nprocs=2)
-    workers = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]
-    assert_equal_weights(workers[0]["weights"], workers[1]["weights"])
-    assert workers[0]["totals"] == workers[1]["totals"]
+def test_waiting_for_records_is_told_apart(sam: PromptableSam, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock that only moves while records are read, and by as much while a step is taken."""
+    now = [0.0]
+    monkeypatch.setattr("s3pot.head.epoch_report.time.monotonic", lambda: now[0])
 
-    alone = small_reweighter()
-    reports = train_head(alone, sam, seven_records(), FAST, OBJECTIVE)
-    shared = small_reweighter()
-    shared.load_state_dict(workers[0]["weights"])
-    assert_same_function(shared, alone)
-    for report, (total, empty_face) in zip(reports, workers[0]["totals"], strict=True):
-        assert total == pytest.approx(report.total, rel=1e-5)
-        assert empty_face == report.empty_face
+    class Slow(list[PromptRecord]):
+        def __getitem__(self, index: Any) -> Any:
+            now[0] += 3.0
+            return super().__getitem__(index)
+
+    def slow_step(*given: Any) -> Tensor:
+        now[0] += 7.0
+        return sample_mask_logits(*given)
+
+    monkeypatch.setattr("s3pot.head.training.sample_mask_logits", slow_step)
+    [report] = train_head(small_reweighter(), sam, Slow(seven_records()), replace(FAST, epochs=1), OBJECTIVE)
+    assert report.seconds == 7 * 3.0 + 3 * 7.0
+    assert report.data_wait == pytest.approx(0.5)
+    assert report.images_per_second == pytest.approx(7 / 42)
 
 
 def image_total(reweighter: PromptReweighter, sam: PromptableSam, record: PromptRecord) -> Tensor:
@@ -293,19 +327,17 @@ def image_total(reweighter: PromptReweighter, sam: PromptableSam, record: Prompt
     return objective_terms(logits, batch.polarity, batch.prompt_valid, OBJECTIVE).total[0]
 
 
-def assert_same_function(one: PromptReweighter, other: PromptReweighter) -> None:
-    """Compare what two heads do: a key bias has no effect, hence no gradient, and Adam blows its rounding noise up."""
-    prompts = torch.randn(1, 40, 32, generator=torch.Generator().manual_seed(3))
-    valid = torch.ones(1, 40, dtype=torch.bool)
-    with torch.no_grad():
-        moved = [each.eval()(prompts, valid) - prompts for each in (one, other)]
-    assert moved[1].abs().max() > 1e-2, "a head that learned nothing equals any other"
-    torch.testing.assert_close(moved[0], moved[1], rtol=1e-3, atol=1e-4)
-
-
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("epochs", 0), ("batch_size", 0), ("learning_rate", 0.0), ("learning_rate", 1.0), ("weight_decay", -0.1)],
+    [
+        ("epochs", 0),
+        ("batch_size", 0),
+        ("learning_rate", 0.0),
+        ("learning_rate", 1.0),
+        ("weight_decay", -0.1),
+        ("accumulate", 0),
+        ("accumulate", 4),  # more parts than images
+    ],
 )
 def test_out_of_range(field: str, value: Any) -> None:
     with pytest.raises(ValueError, match=field):

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from mlflow.tracking import MlflowClient
 
 from ray_jobs.encode import EncodeConfig, encode
 from s3pot.chain import ChainConfig
@@ -27,3 +28,11 @@ def astronaut_store(
     folder = tmp_path_factory.mktemp("encoded")
     chain = ChainConfig(alignment="none")
     return encode(EncodeConfig(input=astronaut_manifest, store=folder / "store", chain=chain, runs=folder / "runs"))
+
+
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An MLflow database without runs, to be copied: making the tables takes seconds."""
+    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    MlflowClient(f"sqlite:///{path}").search_experiments()
+    return path

@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from ray_jobs.abstention import AbstentionConfig, choose
-from s3pot.chain import load_reweighter, load_sam, read_abstention_threshold
+from s3pot.chain import load_sam
 from s3pot.embedded import load_nano_sam
 from s3pot.evaluation import evaluate_store
+from s3pot.head.head_file import load_reweighter, read_abstention_threshold
 from s3pot.store.prompt_store import PromptStore
 from tests.stand_ins import small_reweighter, write_reweighter
 

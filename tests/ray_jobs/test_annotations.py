@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from ray_jobs.annotations import AnnotationsConfig, command, import_annotations
-from ray_jobs.encode import read_items
+from ray_jobs.encode_inputs import read_items
 from ray_jobs.job_cli import PartlyFailed, run_alone
 from s3pot.composite.rendering import FOLDERS
 from s3pot.config import ConfigError

@@ -1,7 +1,12 @@
 """What the jobs ask of a cluster."""
 
+import logging
 import os
+import signal
+from types import SimpleNamespace
+from typing import Any
 
+import pytest
 import ray
 
 from ray_jobs import cluster
@@ -18,3 +23,28 @@ def test_connecting_twice_keeps_the_cluster(ray_cluster: dict[str, object]) -> N
     cluster.connect()
     assert ray.get_runtime_context().get_job_id() == before
     assert LICENCE_SHOWN not in os.environ, "an existing cluster is left as it is"
+
+
+@pytest.mark.parametrize("dashboard", ["127.0.0.1:8265", ""])
+def test_the_dashboard_of_a_cluster_is_named_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, dashboard: str
+) -> None:
+    asked: list[dict[str, Any]] = []
+
+    def init(**options: Any) -> SimpleNamespace:
+        asked.append(options)
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ray does
+        return SimpleNamespace(dashboard_url=dashboard)
+
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:6379")
+    monkeypatch.setenv(LICENCE_SHOWN, "1")
+    monkeypatch.setattr(ray, "is_initialized", lambda: bool(asked))
+    monkeypatch.setattr(ray, "init", init)
+    before = signal.signal(signal.SIGTERM, of_the_job := lambda number, frame: None)
+    with caplog.at_level(logging.INFO, "s3pot.cluster"):
+        cluster.connect()
+        cluster.connect()
+    assert signal.signal(signal.SIGTERM, before) is of_the_job
+    said = [record.getMessage() for record in caplog.records if record.name == "s3pot.cluster"]
+    assert said == (["Ray dashboard: http://127.0.0.1:8265"] if dashboard else [])
+    assert os.environ["TUNE_DISABLE_SIGINT_HANDLER"] == "1"

@@ -1,14 +1,22 @@
 """The encoding job: real Ray actors, real files, bad files among them."""
 
+from collections.abc import Generator
+from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
+from ray import cloudpickle
 from skimage.data import astronaut
 
 from analysis.report import write_report
-from ray_jobs.encode import EncodeConfig, encode, read_items
+from ray_jobs import encode as job
+from ray_jobs.encode import EncodeConfig, encode
+from ray_jobs.encode_stages import ContrastActor, EncodeActor, PoolConfig, ReferenceActor, Work, run_stages
 from ray_jobs.evaluate import EvaluateConfig, evaluate
 from ray_jobs.job_cli import PartlyFailed
 from s3pot.chain import ChainConfig
@@ -16,7 +24,12 @@ from s3pot.config import ConfigError
 from s3pot.images import write_png
 from s3pot.landmark_file import FIVE_POINTS
 from s3pot.prefix import FrozenPrefix
+from s3pot.store.compaction import maintenance
+from s3pot.store.encoding import StoreWriting
+from s3pot.store.manifest import list_parts
 from s3pot.store.prompt_store import PromptStore
+from tests.photo_files import write_every_kind
+from tests.stand_ins import textured_face
 
 
 def test_every_image_has_a_row_and_tokens(astronaut_store: PromptStore, astronaut_manifest: Path) -> None:
@@ -53,20 +66,106 @@ def test_running_again_encodes_nothing(astronaut_store: PromptStore, astronaut_m
     assert [path.stat().st_mtime_ns for path in sorted((astronaut_store.root / "shards").iterdir())] == before
 
 
-def test_bad_and_faceless_files_are_rows(
-    ray_cluster: dict[str, object], tmp_path: Path, rng: np.random.Generator
+@pytest.fixture(scope="module")
+def every_kind(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
+    """A manifest of files of every kind, and what is to come of each."""
+    folder = tmp_path_factory.mktemp("kinds")
+    kinds = write_every_kind(folder / "in")
+    pd.DataFrame({"id": list(kinds), "path": [f"in/{name}" for name in kinds]}).to_csv(folder / "m.csv", index=False)
+    return folder / "m.csv", kinds
+
+
+@pytest.fixture(scope="module")
+def fused(
+    every_kind: tuple[Path, dict[str, str]], ray_cluster: dict[str, object], tmp_path_factory: pytest.TempPathFactory
+) -> PromptStore:
+    """The store of them, encoded by one pool."""
+    folder = tmp_path_factory.mktemp("fused")
+    config = EncodeConfig(
+        input=every_kind[0],
+        store=folder / "store",
+        chain=ChainConfig(alignment="none"),
+        runs=folder / "runs",
+        batch_size=4,
+        actors=1,
+    )
+    with pytest.raises(PartlyFailed, match="6 of 13 images failed"):
+        encode(config)
+    return PromptStore(config.store)
+
+
+def test_files_of_every_kind_are_rows(fused: PromptStore, every_kind: tuple[Path, dict[str, str]]) -> None:
+    rows = fused.rows().set_index("id")
+    failed = rows["status"] == "failed"
+    assert failed.to_dict() == {name: status == "failed" for name, status in every_kind[1].items()}
+    assert all(name in error for name, error in rows["error"][failed].items())
+    assert not rows["error"][~failed].any()
+
+
+def test_two_pools_give_the_same_rows(
+    fused: PromptStore, every_kind: tuple[Path, dict[str, str]], tmp_path: Path
+) -> None:
+    pool = PoolConfig(batch_size=3, actors=1, max_actors=2)
+    config = EncodeConfig(
+        input=every_kind[0],
+        store=tmp_path / "store",
+        chain=ChainConfig(alignment="none"),
+        runs=tmp_path / "runs",
+        stages="split",
+        batch_size=2,
+        actors=1,
+        reference_pool=pool,
+    )
+    with pytest.raises(PartlyFailed, match="6 of 13 images failed"):
+        encode(config)
+    split = PromptStore(config.store)
+    same = ["id", "path", "status", "error", "key", "image_sha256", "original_height", "to_original"]
+    pd.testing.assert_frame_equal(split.rows(same), fused.rows(same))
+    mine, theirs = split.records(), fused.records()
+    for one, other in zip(mine, theirs, strict=True):
+        # Batches differ, and with them the rounding [design 5.3].
+        found, expected = set(one.occlusion_prompts.tolist()), set(other.occlusion_prompts.tolist())
+        assert len(found & expected) >= 0.97 * len(found | expected)
+        assert np.allclose(one.image_tokens.float(), other.image_tokens.float(), atol=0.02)
+
+
+def test_what_changed_and_what_failed_is_done_again(
+    ray_cluster: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     photos = tmp_path / "photos"
-    write_png(photos / "noise.png", rng.integers(0, 255, (120, 160, 3), dtype=np.uint8))
-    (photos / "broken.jpg").write_bytes(b"\xff\xd8 not a picture")
-    (photos / "empty.png").write_bytes(b"")
-    config = EncodeConfig(input=photos, store=tmp_path / "store", runs=tmp_path / "runs", batch_size=2)
-    with pytest.raises(PartlyFailed, match="2 of 3 images failed"):
+    for number in range(3):
+        write_png(photos / f"{number}.png", textured_face(number)[0])
+    (photos / "3.png").write_bytes(b"no picture yet")
+    chain = ChainConfig(alignment="none")
+    config = EncodeConfig(input=photos, store=tmp_path / "store", chain=chain, runs=tmp_path / "runs", batch_size=1)
+    encoded: list[list[str]] = []
+
+    def only_note(items: pa.Table, work: Work) -> Generator[dict[str, Any], None, None]:
+        encoded.append(items["id"].to_pylist())
+        yield from run_stages(items, work)
+
+    monkeypatch.setattr("ray_jobs.encode.run_stages", only_note)
+    with pytest.raises(PartlyFailed, match="1 of 4 images failed"):
         encode(config)
-    rows = PromptStore(tmp_path / "store").rows().set_index("id")
-    assert rows.loc["noise.png", "status"] == "no_face"
-    assert rows.loc["broken.jpg", "status"] == rows.loc["empty.png", "status"] == "failed"
-    assert "broken.jpg" in rows.loc["broken.jpg", "error"]
+    before = PromptStore(config.store).rows().set_index("id")
+    write_png(photos / "1.png", textured_face(9)[0])
+    write_png(photos / "4.png", textured_face(4)[0])
+    with pytest.raises(PartlyFailed):
+        encode(config)
+    with pytest.raises(PartlyFailed):
+        encode(replace(config, retry_failed=True))
+    write_png(photos / "3.png", textured_face(3)[0])
+    encode(config)
+    assert encoded == [["0.png", "1.png", "2.png", "3.png"], ["1.png", "4.png"], ["3.png"], ["3.png"]]
+    after = PromptStore(config.store).rows().set_index("id")
+    assert after.loc["1.png", "image_sha256"] == sha256((photos / "1.png").read_bytes()).hexdigest()
+    assert (after["key"] != before["key"].reindex(after.index)).to_dict() == {
+        "0.png": False,
+        "1.png": True,
+        "2.png": False,
+        "3.png": True,
+        "4.png": True,
+    }
 
 
 # Eyes and mouth corners of the astronaut.
@@ -131,35 +230,37 @@ class TestSeveralFaces:
             encode(config)
 
 
+def test_what_actors_are_told_is_small() -> None:
+    chain = ChainConfig(alignment="none")
+    writing = StoreWriting(store=Path("/somewhere/store"))
+    work = Work(chain=chain, writing=writing, pool=PoolConfig(), reference_pool=PoolConfig())
+    for actor in (EncodeActor, ReferenceActor, ContrastActor):
+        assert len(cloudpickle.dumps((actor, {"work": work, "threads": 1}))) < 10_000, "no weights among it"
+
+
 @pytest.mark.parametrize(
-    ("content", "message"),
+    ("values", "message"),
     [
-        ("id\na\n", "lacks the columns path"),
-        ("id,path\na,x\na,y\n", "more than once"),
-        ("id,path\n../a,x\n", "leads out"),
+        ({"batch_size": 0}, "batch_size must be at least 1"),
+        ({"actors": 3, "max_actors": 2}, "max_actors"),
+        ({"gpus_per_actor": 1.5}, "gpus_per_actor"),
+        ({"reference_pool": PoolConfig(actors=2)}, "stages=split"),
     ],
 )
-def test_a_bad_manifest_is_one_sentence(tmp_path: Path, content: str, message: str) -> None:
-    manifest = tmp_path / "images.csv"
-    manifest.write_text(content)
+def test_ranges(values: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        read_items(manifest)
+        EncodeConfig(input="photos", store=Path("store"), **values)
 
 
-@pytest.mark.parametrize("name", ["images.parquet", "images.csv"])
-def test_ids_are_text_whatever_the_manifest_says(tmp_path: Path, name: str) -> None:
-    """Stored ids are text: a number would never be found again, and its image be encoded at every run."""
-    frame = pd.DataFrame({"id": [7, 8], "path": ["a.png", "b.png"]})
-    frame.to_parquet(tmp_path / name) if name.endswith("parquet") else frame.to_csv(tmp_path / name, index=False)
-    assert [item["id"] for item in read_items(tmp_path / name)] == ["7", "8"]
-
-
-def test_paths_of_a_manifest_are_relative_to_it(tmp_path: Path) -> None:
-    (tmp_path / "images.csv").write_text("id,path\na,pictures/a.png\nb,/elsewhere/b.png\n")
-    paths = [item["path"] for item in read_items(tmp_path / "images.csv")]
-    assert paths == [str(tmp_path / "pictures" / "a.png"), "/elsewhere/b.png"]
-
-
-def test_a_missing_input_is_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"neither a folder .* nor"):
-        read_items(tmp_path / "nowhere")
+def test_many_manifest_parts_become_few(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = PromptStore.create(tmp_path / "store", ChainConfig(alignment="none"))
+    for number in range(4):
+        store.append([{"id": str(number), "path": "gone.png", "status": "failed", "error": "gone"}])
+    before = store.rows()
+    monkeypatch.setattr(job, "_MOST_PARTS", 3)
+    with maintenance(store.root):
+        job._merge_parts(store)  # another process is at it: nothing is lost, nothing raised
+    assert len(list_parts(store.manifest)) == 4
+    job._merge_parts(store)
+    assert len(list_parts(store.manifest)) == 1
+    pd.testing.assert_frame_equal(store.rows(), before)

@@ -1,6 +1,7 @@
 """Evaluation of heads and of foreign masks."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,13 @@ import pytest
 
 from ray_jobs.evaluate import EvaluateConfig, evaluate
 from ray_jobs.job_cli import PartlyFailed
+from s3pot.checkpoints.reading import WeightsError
+from s3pot.head.head_file import save_head
 from s3pot.images import decode_png, write_png
+from s3pot.matching.selector import SelectorConfig
+from s3pot.prefix import PrefixConfig
 from s3pot.store.prompt_store import PromptStore
+from tests.stand_ins import small_reweighter
 
 
 def test_table_summary_and_masks(
@@ -48,3 +54,11 @@ def test_a_missing_mask_is_a_failed_row(astronaut_store: PromptStore, tmp_path: 
 def test_a_missing_head_is_one_sentence(astronaut_store: PromptStore, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no such file; train one"):
         evaluate(EvaluateConfig(store=astronaut_store.root, head=str(tmp_path / "head"), runs=tmp_path))
+
+
+def test_a_head_for_another_prefix_is_refused(astronaut_store: PromptStore, tmp_path: Path) -> None:
+    head = tmp_path / "head.safetensors"
+    otsu = replace(astronaut_store.chain, prefix=PrefixConfig(selector=SelectorConfig(kind="otsu")))
+    save_head(small_reweighter(128), head, otsu, {})
+    with pytest.raises(WeightsError, match=r"selector\.kind otsu there and greedy here"):
+        evaluate(EvaluateConfig(store=astronaut_store.root, head=str(head), runs=tmp_path))

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -9,7 +10,12 @@ import pytest
 
 from ray_jobs.job_cli import PartlyFailed
 from ray_jobs.overfit import OverfitConfig, overfit
+from s3pot.checkpoints.reading import WeightsError
+from s3pot.head.head_file import save_head
+from s3pot.matching.selector import SelectorConfig
+from s3pot.prefix import PrefixConfig
 from s3pot.store.prompt_store import PromptStore
+from tests.stand_ins import small_reweighter
 
 IMAGES = 3
 
@@ -75,3 +81,11 @@ def test_the_file_run_as_a_program(astronaut_store: PromptStore, repository: Pat
     assert done.returncode == 0, done.stderr
     rows = pd.read_parquet(tmp_path / "overfit" / "alone" / "per_image.parquet")
     assert rows["steps"].tolist() == [1]
+
+
+def test_a_head_for_another_prefix_is_refused(astronaut_store: PromptStore, tmp_path: Path) -> None:
+    head = tmp_path / "head.safetensors"
+    otsu = replace(astronaut_store.chain, prefix=PrefixConfig(selector=SelectorConfig(kind="otsu")))
+    save_head(small_reweighter(128), head, otsu, {})
+    with pytest.raises(WeightsError, match=r"selector\.kind otsu there and greedy here"):
+        overfit(OverfitConfig(store=astronaut_store.root, start_from=head, steps=1, runs=tmp_path))

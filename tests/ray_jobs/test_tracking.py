@@ -1,17 +1,55 @@
-"""MLflow: where it writes, nesting, failure."""
+"""MLflow: where it writes, nesting, failure, and that a server which is away harms no run."""
 
+import json
+import logging
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mlflow.tracking import MlflowClient
 
+from ray_jobs import tracking
+from ray_jobs.mlflow_upload import LONGEST_WAIT
+from ray_jobs.sync import sync
 from ray_jobs.tracking import tracked_run, tracking_uri
+from tests.ray_jobs.mlflow_stand_ins import free_port, put_database, silent_server, stored_metrics, stored_runs
 
 
 @pytest.fixture
-def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_database: Path) -> Path:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    put_database(empty_database, tmp_path / "runs")
     return tmp_path / "runs"
+
+
+def _events(runs: Path) -> list[dict[str, Any]]:
+    [path] = runs.rglob("tracking-*.jsonl")
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def _small_run(runs: Path) -> None:
+    """A run with all that can be logged."""
+    (runs / "note.txt").write_text("x")
+    with tracked_run("kind", "small", {"lam": 0.5}, runs) as run:
+        run.log_metrics({"iou": 0.25, "total": 1.5}, step=0)
+        run.log_metrics({"iou": 0.5}, step=1)
+        run.log_artifact(runs / "note.txt")
+        with run.child("first", {"image": "1"}) as child:
+            child.log_metrics({"iou": 0.75})
+
+
+def _assert_small_run_is_there_once(uri: str) -> None:
+    parent, child = sorted(stored_runs(uri), key=lambda run: "mlflow.parentRunId" in run.data.tags)
+    assert [entry[:3] for entry in stored_metrics(uri, parent)] == [
+        ("iou", 0.25, 0),
+        ("iou", 0.5, 1),
+        ("total", 1.5, 0),
+    ]
+    assert [entry[:3] for entry in stored_metrics(uri, child)] == [("iou", 0.75, 0)]
+    assert (parent.data.params, child.data.params) == ({"lam": "0.5"}, {"image": "1"})
+    assert child.data.tags["mlflow.parentRunId"] == parent.info.run_id
+    assert (parent.info.status, child.info.status) == ("FINISHED", "FINISHED")
+    assert [artifact.path for artifact in MlflowClient(uri).list_artifacts(parent.info.run_id)] == ["note.txt"]
 
 
 def test_children_are_nested_and_numbers_arrive(runs: Path, tmp_path: Path) -> None:
@@ -35,14 +73,140 @@ def test_children_are_nested_and_numbers_arrive(runs: Path, tmp_path: Path) -> N
     assert [artifact.path for artifact in client.list_artifacts(parent.run_id)] == ["note.txt"]
 
 
-def test_a_run_that_raises_is_marked_failed(runs: Path) -> None:
-    with pytest.raises(RuntimeError, match="boom"), tracked_run("kind", "bad", {}, runs) as run:
-        raise RuntimeError("boom")
-    assert MlflowClient(tracking_uri(runs)).get_run(run.run_id).info.status == "FAILED"
+@pytest.mark.parametrize(
+    ("error", "status"), [(RuntimeError, "FAILED"), (KeyboardInterrupt, "KILLED"), (SystemExit, "KILLED")]
+)
+def test_a_run_that_raises_is_marked(runs: Path, error: type[BaseException], status: str) -> None:
+    with pytest.raises(error), tracked_run("kind", "bad", {}, runs) as run, run.child("inner", {}) as child:
+        raise error
+    client = MlflowClient(tracking_uri(runs))
+    assert client.get_run(run.run_id).info.status == client.get_run(child.run_id).info.status == status
+    assert [event["status"] for event in _events(runs) if event["event"] == "close"] == [status, status]
 
 
 def test_the_environment_names_the_server(runs: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     elsewhere = f"sqlite:///{tmp_path / 'elsewhere.db'}"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", elsewhere)
-    assert tracking_uri(runs) == elsewhere
-    assert not runs.exists()
+    assert tracking_uri(tmp_path / "new") == elsewhere
+    assert not (tmp_path / "new").exists()
+
+
+def test_an_artifact_that_is_not_there_is_an_error_at_once(runs: Path, tmp_path: Path) -> None:
+    with tracked_run("kind", "x", {}, runs) as run, pytest.raises(FileNotFoundError, match=r"nothing\.txt"):
+        run.log_artifact(tmp_path / "nothing.txt")
+
+
+def test_the_journal_holds_what_was_logged_and_that_it_arrived(runs: Path) -> None:
+    _small_run(runs)
+    events = _events(runs)
+    assert [event["event"] for event in events] == [
+        *("open", "params", "metrics", "metrics", "artifact"),
+        *("open", "params", "metrics", "close", "close", "uploaded"),
+    ]
+    assert [(event["step"], event["metrics"]) for event in events if event["event"] == "metrics"] == [
+        (0, {"iou": 0.25, "total": 1.5}),
+        (1, {"iou": 0.5}),
+        (0, {"iou": 0.75}),
+    ]
+    assert events[4]["path"] == "note.txt"
+    assert events[0]["uri"] is None
+    _assert_small_run_is_there_once(tracking_uri(runs))
+
+
+def test_a_run_goes_on_where_no_server_listens(
+    runs: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://somebody:secret@127.0.0.1:{free_port()}")
+    with caplog.at_level(logging.WARNING, "s3pot.tracking"):
+        _small_run(runs)
+    assert [event["event"] for event in _events(runs)][-1] == "close", "and nothing says that it arrived"
+    said = [record.getMessage() for record in caplog.records if record.name == "s3pot.tracking"]
+    assert len(said) == 2, "one sentence when it is noticed, one at the end"
+    assert f"`s3pot sync {runs}`" in said[-1]
+    assert "secret" not in "".join(said) + json.dumps(_events(runs))
+
+
+def test_a_server_that_never_answers_is_asked_a_few_times_only(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+    with silent_server() as (uri, connections):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        with tracked_run("kind", "x", {}, runs) as run:
+            for step in range(200):
+                run.log_metrics({"iou": 0.5}, step=step)
+            assert run.run_id is None
+        # Two tries when the run opens and two when it ends.
+        assert len(connections) == 4
+        with pytest.raises(KeyboardInterrupt), tracked_run("kind", "y", {}, runs):
+            raise KeyboardInterrupt
+        assert len(connections) == 6, "who interrupts does not wait for the server once more"
+
+
+def test_the_longest_wait_is_what_the_client_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    from mlflow.environment_variables import (
+        MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR,
+        MLFLOW_HTTP_REQUEST_BACKOFF_JITTER,
+        MLFLOW_HTTP_REQUEST_MAX_RETRIES,
+        MLFLOW_HTTP_REQUEST_TIMEOUT,
+        MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER,
+    )
+
+    from ray_jobs.mlflow_upload import limit_patience
+
+    for variable in (MLFLOW_HTTP_REQUEST_TIMEOUT, MLFLOW_HTTP_REQUEST_MAX_RETRIES, MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR):
+        monkeypatch.delenv(variable.name, raising=False)
+    limit_patience()
+    retries = MLFLOW_HTTP_REQUEST_MAX_RETRIES.get()
+    pause = MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR.get() * 2**retries + MLFLOW_HTTP_REQUEST_BACKOFF_JITTER.get()
+    assert MLFLOW_HTTP_REQUEST_TIMEOUT.get() * (retries + 1) + pause * retries <= LONGEST_WAIT
+    assert not MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER.get()
+    monkeypatch.setenv(MLFLOW_HTTP_REQUEST_TIMEOUT.name, "77")
+    limit_patience()
+    assert MLFLOW_HTTP_REQUEST_TIMEOUT.get() == 77, "what the user has set stays"
+
+
+class _Flaky:
+    """A client whose n-th call fails, before the server has done it or after."""
+
+    calls = 0
+
+    def __init__(self, client: MlflowClient, failing: int, after: bool) -> None:
+        self._client, self._failing, self._after = client, failing, after
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._client, name)
+
+        def call(*arguments: Any, **named: Any) -> Any:
+            _Flaky.calls += 1
+            fails = _Flaky.calls == self._failing
+            if fails and not self._after:
+                raise ConnectionError("the line is dead")
+            result = method(*arguments, **named)
+            if fails:
+                raise ConnectionError("the answer got lost")
+            return result
+
+        return call
+
+
+@pytest.mark.parametrize(("after", "retry"), [(False, 60.0), (True, 0.0)], ids=["before-late", "after-at-once"])
+def test_whichever_call_fails_everything_is_there_once(
+    tmp_path: Path, empty_database: Path, monkeypatch: pytest.MonkeyPatch, after: bool, retry: float
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setattr(tracking, "_RETRY_SECONDS", retry)
+    monkeypatch.setattr(tracking, "_RETRY_FACTOR", 0.0)
+    failing = 0
+    while failing == 0 or failing <= _Flaky.calls:
+        failing += 1
+        _Flaky.calls = 0
+        runs = tmp_path / str(failing)
+        uri = put_database(empty_database, runs)
+        with monkeypatch.context() as patched:
+            patched.setattr(
+                "ray_jobs.mlflow_upload.MlflowClient",
+                lambda tracking_uri, failing=failing: _Flaky(MlflowClient(tracking_uri), failing, after),
+            )
+            _small_run(runs)
+        _assert_small_run_is_there_once(uri)
+        assert [entry.outcome for entry in sync(runs)] == ["there already"]
+    assert failing > 12, "every call was made to fail, and then none"

@@ -1,4 +1,5 @@
 import hashlib
+import pickle
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -6,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from skimage.data import astronaut
 
 from s3pot.alignment import FaceAligner
@@ -15,10 +17,12 @@ from s3pot.locator import LocatedFace
 from s3pot.parsing.classes import CLASSES
 from s3pot.prefix import FrozenPrefix
 from s3pot.reference.precomputed import PrecomputedReferences
-from s3pot.store.encoding import encode_images
-from s3pot.store.manifest import SCHEMA, append_part, read_manifest
+from s3pot.store.back_off import BackOff
+from s3pot.store.encoding import StoreWriting, encode_images, imagine_references, read_images, store_contrast
+from s3pot.store.manifest import PROMPTED, SCHEMA, append_part, read_manifest
 from s3pot.store.prompt_store import stored_parsing, stored_reference, stored_similarity
 from s3pot.store.shards import read_row
+from tests.photo_files import write_every_kind
 from tests.stand_ins import DrawnFaceParser, FixedLocator, astronaut_aligner, drawn_prefix, textured_face
 
 AS_IT_IS = FaceAligner("none")
@@ -244,3 +248,165 @@ def test_missing_values_of_a_data_frame_are_absent(
     item = items[1] | {"kind": float("nan"), "face_id": None, "cutout_id": 7}
     [row] = encode_images(prefix, [item], tmp_path / "store", AS_IT_IS)
     assert (row["kind"], row["face_id"], row["cutout_id"]) == (None, None, "7")
+
+
+class TestFilesOfEveryKind:
+    @pytest.fixture
+    def kinds(self, tmp_path: Path) -> dict[str, str]:
+        return write_every_kind(tmp_path / "in")
+
+    @pytest.fixture
+    def encoded(self, prefix: FrozenPrefix, kinds: dict[str, str], tmp_path: Path) -> dict[str, dict[str, Any]]:
+        items = [{"id": name, "path": str(tmp_path / "in" / name)} for name in kinds]
+        return {row["id"]: row for row in encode_images(prefix, items, tmp_path / "store", AS_IT_IS)}
+
+    def test_each_is_read_or_a_row_that_names_it(
+        self, encoded: dict[str, dict[str, Any]], kinds: dict[str, str]
+    ) -> None:
+        # The parser of the stand-in sees a face in every picture, so what was read has prompts of some kind.
+        read = {name: row["status"] in PROMPTED for name, row in encoded.items()}
+        assert read == {name: status == "ok" for name, status in kinds.items()}
+        for name, row in encoded.items():
+            if kinds[name] == "failed":
+                assert row["status"] == "failed"
+                assert name in row["error"]
+                assert "shard" not in row
+        said = {name: row["error"] for name, row in encoded.items()}
+        assert "exceeds limit" in said["bomb.png"]
+        assert "runcated" in said["truncated.jpg"]
+        assert "is empty" in said["empty.png"]
+        assert "no image that Pillow knows" in said["text.jpg"]
+        assert "Is a directory" in said["folder.png"]
+        assert "No such file" in said["gone.png"]
+
+    def test_what_was_read_is_the_picture(self, kinds: dict[str, str], tmp_path: Path) -> None:
+        picture = textured_face(0)[0].astype(float)
+        upright = np.asarray(Image.fromarray(textured_face(0)[0]).resize((256, 192))).astype(float)
+        grey = np.asarray(Image.fromarray(textured_face(0)[0]).convert("L").convert("RGB")).astype(float)
+        wanted = {"cmyk.jpg": picture, "palette.png": picture, "rotated.jpg": upright, "grey16.png": grey}
+        for name, expected in wanted.items():
+            [one] = read_images([{"id": name, "path": str(tmp_path / "in" / name)}], AS_IT_IS, 256)
+            assert np.abs(one.picture - expected).mean() < 8, name
+            assert (one.row["original_height"], one.row["original_width"]) == expected.shape[:2]
+
+
+def test_an_unreadable_file_is_a_row(
+    prefix: FrozenPrefix, items: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the system says of a file without permission; root may read everything, so it is said for it."""
+    read = Path.read_bytes
+
+    def refuse(path: Path) -> bytes:
+        if path.name == "1.png":
+            raise PermissionError(13, "Permission denied", str(path))
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    rows = encode_images(prefix, items, tmp_path / "store", AS_IT_IS)
+    assert [row["status"] for row in rows] == ["ok", "failed", "failed"]
+    assert "Permission denied" in rows[2]["error"]
+    assert "1.png" in rows[2]["error"]
+
+
+class Clumsy(FrozenPrefix):
+    """A prefix that cannot do more than so many pictures at once, nor one of them at all."""
+
+    def __init__(self, fits: int, cannot: str | None = None) -> None:
+        plain = drawn_prefix()
+        super().__init__(plain.parser, plain.generator, plain.sam, plain.config)
+        self.fits, self.cannot = fits, cannot
+        self.tried: list[int] = []
+
+    def run(self, images: Any, ids: Any, **known: Any) -> Any:
+        self.tried.append(len(ids))
+        if len(ids) > self.fits:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
+        if self.cannot in ids:
+            raise ZeroDivisionError("of the kernel\nand more")
+        return super().run(images, ids, **known)
+
+
+class TestBackOff:
+    @pytest.fixture
+    def many(self, tmp_path: Path) -> list[dict[str, Any]]:
+        for number in range(7):
+            write_png(tmp_path / f"{number}.png", textured_face(number)[0])
+        return [{"id": str(number), "path": str(tmp_path / f"{number}.png")} for number in range(7)]
+
+    def test_out_of_memory_halves_the_batch_and_changes_no_result(
+        self, prefix: FrozenPrefix, many: list[dict[str, Any]], tmp_path: Path
+    ) -> None:
+        clumsy, back_off = Clumsy(fits=2), BackOff(7)
+        rows = encode_images(clumsy, many, tmp_path / "store", AS_IT_IS, back_off=back_off)
+        assert clumsy.tried == [7, 4, 2, 2, 2, 1]
+        expected = encode_images(prefix, many, tmp_path / "expected", AS_IT_IS)
+        for row, wanted in zip(rows, expected, strict=True):
+            assert (row["id"], row["status"], row["row"]) == (wanted["id"], wanted["status"], wanted["row"])
+            mine, theirs = set(row["occlusion_prompts"]), set(wanted["occlusion_prompts"])
+            assert len(mine & theirs) >= 0.97 * len(mine | theirs)  # design 5.3: across batch sizes
+        assert len({row["shard"] for row in rows}) == 1
+        encode_images(clumsy, many, tmp_path / "store", AS_IT_IS, back_off=back_off)
+        assert clumsy.tried[6:] == [2, 2, 2, 1], "what was learnt holds for the next batch"
+
+    def test_an_image_that_fits_nowhere_is_a_failed_row(self, many: list[dict[str, Any]], tmp_path: Path) -> None:
+        rows = encode_images(Clumsy(fits=0), many[:2], tmp_path / "store", AS_IT_IS)
+        assert [row["status"] for row in rows] == ["failed", "failed"]
+        assert rows[0]["error"].startswith("OutOfMemoryError: CUDA out of memory")
+        assert not (tmp_path / "store").exists()
+
+    def test_a_bug_met_by_one_image_loses_no_other(self, many: list[dict[str, Any]], tmp_path: Path) -> None:
+        clumsy, back_off = Clumsy(fits=7, cannot="3"), BackOff(7)
+        rows = encode_images(clumsy, many, tmp_path / "store", AS_IT_IS, back_off=back_off)
+        assert [row["status"] for row in rows] == ["ok"] * 3 + ["failed"] + ["ok"] * 3
+        assert rows[3]["error"] == "ZeroDivisionError: of the kernel"
+        assert [row["row"] for row in rows if row["status"] == "ok"] == list(range(6))
+        assert back_off.largest == 7, "memory was not what failed"
+
+    def test_a_broken_device_is_no_failure_of_an_image(self, many: list[dict[str, Any]], tmp_path: Path) -> None:
+        prefix = drawn_prefix()
+
+        def broken(*given: Any, **known: Any) -> Any:
+            raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+
+        prefix.run = broken  # type: ignore[method-assign]
+        with pytest.raises(torch.AcceleratorError, match="illegal memory access"):
+            encode_images(prefix, many, tmp_path / "store", AS_IT_IS)
+
+    def test_tokens_that_are_no_numbers_lose_their_own_image_only(
+        self, many: list[dict[str, Any]], tmp_path: Path
+    ) -> None:
+        prefix = drawn_prefix()
+        encode = prefix.sam.encode
+
+        def overflow(images: Any) -> Any:
+            tokens, valid = encode(images)
+            bad = [row for row, image in enumerate(images) if (image == textured_face(1)[0]).all()]
+            tokens[bad] = 1e6  # more than fp16 holds
+            return tokens, valid
+
+        prefix.sam.encode = overflow  # type: ignore[method-assign]
+        rows = encode_images(prefix, many[:3], tmp_path / "store", AS_IT_IS)
+        assert [row["status"] for row in rows] == ["ok", "failed", "ok"]
+        assert "not finite in fp16" in rows[1]["error"]
+
+
+class TestStages:
+    """What is encoded in two steps is what is encoded in one."""
+
+    def test_give_the_same_rows(self, prefix: FrozenPrefix, items: list[dict[str, Any]], tmp_path: Path) -> None:
+        at_once = encode_images(prefix, items, tmp_path / "store", AS_IT_IS)
+        under_way = read_images(items, AS_IT_IS, prefix.size)
+        imagine_references(prefix, under_way, BackOff(3))
+        under_way = pickle.loads(pickle.dumps(under_way))  # as they travel
+        rows = store_contrast(prefix.sam, prefix.config, under_way, StoreWriting(store=tmp_path / "store"), BackOff(3))
+        assert [row | {"seconds": 0} for row in rows] == [row | {"seconds": 0} for row in at_once]
+        assert rows[0]["seconds"] > 0
+
+    def test_a_reference_that_is_missing_is_known_before(self, items: list[dict[str, Any]], tmp_path: Path) -> None:
+        write_png(tmp_path / "references" / "1.png", textured_face(1)[0])
+        prefix = drawn_prefix()
+        prefix.generator = PrecomputedReferences(tmp_path / "references")
+        under_way = read_images(items, AS_IT_IS, prefix.size)
+        imagine_references(prefix, under_way, BackOff(3))
+        assert [one.row["status"] for one in under_way] == ["failed", "failed", "no_face"]
+        assert under_way[2].reference is not None

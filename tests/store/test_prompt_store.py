@@ -13,10 +13,12 @@ from s3pot.images import encode_jpeg, encode_png
 from s3pot.prefix import PrefixConfig
 from s3pot.sam.sizes import build_sam
 from s3pot.store import PromptStore, StoreError
+from s3pot.store.keys import image_key
 from s3pot.store.prompt_store import stored_parsing, stored_reference, stored_similarity, stored_transform
 from s3pot.store.shards import write_shard
 from tests.faces import draw_face
 from tests.stand_ins import random_record
+from tests.stored_images import add_images, empty_store, tokens_of
 
 pytestmark = pytest.mark.usefixtures("random_weights")
 CHAIN = ChainConfig(alignment="none")
@@ -131,6 +133,82 @@ class TestNoStore:
     def test_a_store_without_rows_has_no_records(self, root: Path) -> None:
         store = PromptStore.create(root, CHAIN)
         assert len(store.rows()) == len(store.records()) == 0
+
+    @pytest.mark.parametrize("content", ["", "[]", '{"schema_version": 2}', '{"schema_version"'])
+    def test_a_damaged_description(self, root: Path, content: str) -> None:
+        PromptStore.create(root, CHAIN)
+        (root / "store.json").write_text(content)
+        with pytest.raises(StoreError, match=r"store\.json: damaged \(.*encode into a new folder"):
+            PromptStore(root)
+
+
+class TestTokens:
+    def test_are_decided_when_the_store_is_made(self, root: Path) -> None:
+        assert PromptStore.create(root, CHAIN, "int8").tokens == "int8"
+        assert PromptStore.create(root, CHAIN).tokens == "int8"
+        assert json.loads((root / "store.json").read_text())["tokens"] == "int8"
+        with pytest.raises(StoreError, match=r"keeps its tokens as int8, not as fp16: encode into a new folder"):
+            PromptStore.create(root, CHAIN, "fp16")
+
+    def test_are_fp16_by_themselves(self, root: Path) -> None:
+        assert PromptStore.create(root, CHAIN).tokens == "fp16"
+
+    def test_int8_records_are_close_to_fp16_ones(self, tmp_path: Path) -> None:
+        for form in ("fp16", "int8"):
+            add_images(empty_store(tmp_path / form, tokens=form), "a", "b")
+        for exact, rounded in zip(*(PromptStore(tmp_path / form).records() for form in ("fp16", "int8")), strict=True):
+            assert rounded.image_tokens.dtype == exact.image_tokens.dtype == torch.float16
+            wrong = (rounded.image_tokens.float() - exact.image_tokens.float()).abs()
+            assert 0 < wrong.max() < 0.02
+
+
+class TestKeys:
+    def test_rows_of_read_images_have_one(self, root: Path) -> None:
+        store = empty_store(root, identity="feedc0de")
+        store.append([{"id": "a", "status": "ok", "image_sha256": "12ab"}, {"id": "b", "status": "failed"}])
+        # echo -n "12ab feedc0de" | sha256sum
+        expected = "1f2a406b3f4412ee9d59b4c6485e2f8701760b986f4d6f3826b3221859db1f7e"
+        assert store.rows(["key"])["key"].tolist() == [image_key("12ab", "feedc0de"), None]
+        assert store.key_of("12ab") == expected
+
+    def test_of_another_chain_or_image_are_others(self) -> None:
+        assert len({image_key("a", "x"), image_key("a", "y"), image_key("b", "x")}) == 3
+
+
+class TestWithdraw:
+    def test_images_are_missing_until_they_are_encoded_again(self, root: Path) -> None:
+        store = empty_store(root)
+        add_images(store, "a", "b")
+        assert store.withdraw(["b", "unknown"]) == ["b"]
+        assert store.rows()["id"].tolist() == store.records().ids == ["a"]
+        add_images(store, "b", version=1)
+        records = store.records()
+        assert records.ids == ["a", "b"]
+        assert torch.equal(records[1].image_tokens, tokens_of("b", 1))
+
+    def test_nothing_to_withdraw_writes_nothing(self, root: Path) -> None:
+        store = empty_store(root)
+        assert store.withdraw([]) == store.withdraw(["unknown"]) == []
+        assert not store.manifest.exists()
+
+    def test_a_photograph_goes_with_all_its_faces(self, root: Path) -> None:
+        names = ("a.jpg", "a.jpg#2", "a.jpg#3", "b.jpg")
+        for folder, faces, expected in (
+            ("all", "all", ["a.jpg", "a.jpg#2", "a.jpg#3"]),
+            ("main", "main", ["a.jpg"]),
+        ):
+            store = empty_store(root / folder, faces=faces)
+            add_images(store, *names)
+            assert store.rows_of(["a.jpg"]) == store.withdraw(["a.jpg"]) == expected
+        assert store.withdraw(["a.jpg#2"]) == ["a.jpg#2"]
+
+
+def test_a_truncated_shard_in_training_is_a_sentence(root: Path) -> None:
+    store = empty_store(root)
+    path = store.shards / add_images(store, "a")
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(StoreError, match=rf"{path.name}.*`s3pot store verify --repair {root}` marks.*`s3pot encode`"):
+        store.records()[0]
 
 
 class TestRecords:
