@@ -26,7 +26,6 @@ from ray_jobs.encode_inputs import (
     check_ids,
     forget_listing,
     keep_listing,
-    read_items,
     take_inputs,
 )
 from ray_jobs.encode_plan import plan_encoding
@@ -45,8 +44,6 @@ from s3pot.store.manifest import list_parts
 from s3pot.store.prompt_store import PromptStore
 from s3pot.store.stale_images import stale_ids
 from s3pot.store.token_format import TokenFormat
-
-__all__ = ["EncodeConfig", "command", "encode", "read_items"]
 
 _log = logging.getLogger("s3pot.encode")
 _MOST_PARTS = 256

@@ -36,6 +36,7 @@ CROSS_CUTTING = {
     "tests/test_official_scale.py",
     "tests/test_deploy.py",
     "tests/ray_jobs/test_job_submit.py",
+    "tests/store/test_store_document.py",
     "tests/ray_jobs/test_encode_faults.py",
 }
 # Folders of tests whose path starts at the root of the repository; all others are tests of s3pot/.
