@@ -110,6 +110,8 @@ def test_configuration_errors_are_sentences_with_exit_code_2(
     ],
 )
 def test_exit_codes_of_work(job: typer.Typer, store: str, code: int, words: str) -> None:
+    # Where the tests run in the background of a shell, Ctrl-C is ignored.
+    shell = signal.signal(signal.SIGINT, signal.default_int_handler)
     handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     result = CliRunner().invoke(job, [f"store={store}"])
     assert result.exit_code == code
@@ -117,6 +119,7 @@ def test_exit_codes_of_work(job: typer.Typer, store: str, code: int, words: str)
     assert "Traceback" not in result.output
     assert RUNS == []
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
+    signal.signal(signal.SIGINT, shell)
 
 
 def test_relative_paths_become_absolute_at_every_depth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,6 +156,8 @@ def _interrupted(command: list[str], ready: Callable[[], bool], folder: Path) ->
             stdout=stream,
             stderr=stream,
             start_new_session=True,
+            # As a terminal has it, even where the tests run in the background of a shell.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
     try:
         for _ in range(1200):
