@@ -22,7 +22,7 @@ import ray
 import torch
 from torch import Tensor
 
-from ray_jobs import cluster, encode_stages
+from ray_jobs import encode_stages
 from ray_jobs.encode_inputs import as_table, list_inputs
 from ray_jobs.encode_stages import ContrastActor, EncodeActor, PoolConfig, ReferenceActor, Work
 from s3pot.alignment import FaceAligner
@@ -183,7 +183,8 @@ def main() -> None:
     encode_stages.ContrastActor = TinyContrastActor  # type: ignore[misc]
     load = os.getloadavg()[0]
     os.environ.setdefault("PYTHONPATH", str(Path(__file__).resolve().parent.parent))
-    cluster.connect()
+    # A cluster of its own: another that runs on this machine would be neither seen nor counted.
+    ray.init(address="local", include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         peaks = []
