@@ -79,9 +79,8 @@ class Journal:
         return [_parse(line, self.path, number) for number, line in enumerate(content[:whole].splitlines(), 1)]
 
 
-def new_journal(runs: Path, kind: str, name: str) -> Journal:
+def new_journal(folder: Path) -> Journal:
     """Start the journal of a run in the run's folder."""
-    folder = runs / kind / name
     folder.mkdir(parents=True, exist_ok=True)
     started = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
     path = folder / f"tracking-{started}-{uuid.uuid4().hex[:8]}.jsonl"

@@ -144,7 +144,7 @@ def main(
         load_weights(trained, start_from).requires_grad_(True)
     folder = runs / f"pretrain{variant}" / f"{name}{'-smoke' if smoke else ''}"
     params = to_mapping(config) | {"faces": len(material.faces)} | described
-    with tracked_run("pretrain", f"{name}{variant}", params, runs) as tracked:
+    with tracked_run("pretrain", f"{name}{variant}", params, runs, folder) as tracked:
         pretrain(network, batches, loss, config, folder / "checkpoint.pt", partial(_report, tracked, config))
         path = out / WEIGHT_FILES[model]
         metadata = {"model": model.value, "steps": str(config.total_steps), "fold": "prefix"}

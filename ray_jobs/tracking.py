@@ -119,17 +119,20 @@ class TrackedRun:
 
 
 @contextmanager
-def tracked_run(kind: str, name: str, params: Mapping[str, Any], runs: Path) -> Iterator[TrackedRun]:
+def tracked_run(
+    kind: str, name: str, params: Mapping[str, Any], runs: Path, folder: Path | None = None
+) -> Iterator[TrackedRun]:
     """Open a run in the experiment `s3pot/<kind>`; it ends as FAILED when the block raises, as KILLED when interrupted.
 
     Args:
         kind: kind of job, e.g. "train".
-        name: of the run's folder `<runs>/<kind>/<name>`; shown in the MLflow list.
+        name: shown in the MLflow list.
         params: nested mappings are flattened to dotted keys.
         runs: folder of all results, home of the default database.
+        folder: of this run, below `runs`; `<runs>/<kind>/<name>` unless given.
     """
     runs = Path(os.path.abspath(runs))
-    with new_journal(runs, kind, name) as journal:
+    with new_journal(folder or runs / kind / name) as journal:
         writer = _Writer(journal, tracking_uri(runs), runs, f"s3pot/{kind}")
         last_try = True
         try:

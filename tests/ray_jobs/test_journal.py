@@ -11,7 +11,7 @@ from ray_jobs.journal import PATTERN, Journal, JournalError, JournalInUse, new_j
 
 def test_events_come_back_in_order(tmp_path: Path) -> None:
     events = [{"event": "metrics", "metrics": {"iou": 0.1 + 0.2}}, {"event": "close", "name": "ä\n"}]
-    with new_journal(tmp_path, "train", "x") as journal:
+    with new_journal(tmp_path / "train" / "x") as journal:
         for event in events:
             journal.append(event)
         # Another process reads them at once: nothing waits in a buffer.
@@ -39,7 +39,7 @@ def test_a_damaged_line_is_named(tmp_path: Path) -> None:
 
 
 def test_one_writer_at_a_time(tmp_path: Path) -> None:
-    with new_journal(tmp_path, "train", "x") as journal:
+    with new_journal(tmp_path / "train" / "x") as journal:
         with pytest.raises(JournalInUse):
             Journal(journal.path)
     Journal(journal.path).__exit__(None, None, None)
@@ -57,7 +57,7 @@ def test_a_journal_is_locked_before_it_has_its_name(tmp_path: Path, monkeypatch:
         return rename(path, target)
 
     monkeypatch.setattr(Path, "rename", watched)
-    new_journal(tmp_path, "train", "x").__exit__(None, None, None)
+    new_journal(tmp_path / "train" / "x").__exit__(None, None, None)
     assert len(seen) == 1
 
 
@@ -66,7 +66,7 @@ def test_a_file_system_without_locks_goes_without(tmp_path: Path, monkeypatch: p
         raise OSError(os.strerror(95))
 
     monkeypatch.setattr("fcntl.flock", refuse)
-    with new_journal(tmp_path, "train", "x") as journal:
+    with new_journal(tmp_path / "train" / "x") as journal:
         journal.append({"event": "a"})
         assert journal.events() == [{"event": "a"}]
 
