@@ -7,6 +7,7 @@ import threading
 
 import ray
 
+from s3pot.config import ConfigError
 from s3pot.embedded import LICENCE_SHOWN, show_licence
 
 _log = logging.getLogger("s3pot.cluster")
@@ -54,6 +55,27 @@ def connect() -> None:
 def cpus_of_largest_node() -> float:
     """Return how many CPUs the largest node has: no process can reserve more."""
     return max(float(node["Resources"].get("CPU", 0.0)) for node in ray.nodes() if node["Alive"])
+
+
+def check_gpus(needed: float) -> None:
+    """Refuse what a local cluster would wait for in vain; a remote one may grow: say what is waited for.
+
+    Args:
+        needed: GPUs without which the job cannot begin.
+
+    Raises:
+        ConfigError: if this machine has fewer.
+    """
+    there = total("GPU")
+    if needed <= there:
+        return
+    if os.environ.get("RAY_ADDRESS"):
+        _log.warning("waiting for %g GPUs: the cluster has %g now", needed, there)
+        return
+    problem = (
+        f"{needed:g} GPUs are asked for and Ray sees {there:g}: ask for fewer, or submit to a cluster (RAY_ADDRESS)"
+    )
+    raise ConfigError("this machine", [problem])
 
 
 def total(resource: str) -> float:

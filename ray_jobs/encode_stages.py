@@ -192,6 +192,7 @@ def run_stages(items: pa.Table, work: Work) -> Generator[dict[str, Any], None, N
     pools = [pool for pool in (work.reference_pool, work.pool) if pool is not None]
     first = pools[0].batch_size
     sizes = [_size(pool, -(-len(items) // pool.batch_size)) for pool in pools]
+    cluster.check_gpus(sum(pool.gpus_per_actor * least for pool, (least, _) in zip(pools, sizes, strict=True)))
     rows_per_block = first * max(1, -(-len(items) // (first * _MOST_BLOCKS)))
     blocks = [items.slice(start, rows_per_block) for start in range(0, len(items), rows_per_block)]
     dataset = ray.data.from_arrow(blocks)

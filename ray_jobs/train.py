@@ -25,7 +25,7 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from ray_jobs import cluster
 from ray_jobs.job_cli import PartlyFailed, job_command, run_alone, with_absolute_paths
 from ray_jobs.run_folder import identity, open_run, write_text
-from ray_jobs.tracking import tracked_run
+from ray_jobs.tracking import TrackedRun, tracked_run
 from ray_jobs.train_config import TrainConfig
 from ray_jobs.train_worker import HEAD_FILE, read_history, train_worker
 from s3pot.config import ConfigError, to_mapping
@@ -61,10 +61,8 @@ def train(config: TrainConfig) -> Path:
     _log.info("%d images, %s", len(records), ", ".join(f"{value:.0f} {key}" for key, value in counts.items()))
     with tracked_run("train", folder.name, to_mapping(config) | inputs, config.runs) as tracked:
         tracked.log_metrics(counts)
-        with _progress(folder, config.training.epochs):
+        with _progress(folder, config.training.epochs, tracked):
             _fit(config, folder)
-        for epoch in read_history(folder):
-            tracked.log_metrics(epoch, step=int(epoch["epoch"]))
         tracked.log_artifact(folder / HEAD_FILE)
         tracked.log_artifact(folder / "config.yaml")
     _log.info("trained head: %s", folder / HEAD_FILE)
@@ -80,8 +78,8 @@ def _refuse_another_training(folder: Path, inputs: dict[str, Any]) -> None:
 
 
 @contextmanager
-def _progress(folder: Path, epochs: int) -> Iterator[None]:
-    """Log every epoch as it is written to the history."""
+def _progress(folder: Path, epochs: int, tracked: TrackedRun) -> Iterator[None]:
+    """Log every epoch as it is written to the history; in the block nothing else may log to the run."""
     done = threading.Event()
 
     def follow() -> None:
@@ -90,6 +88,7 @@ def _progress(folder: Path, epochs: int) -> Iterator[None]:
             last = done.wait(1.0)
             history = read_history(folder)
             for epoch in history[shown:]:
+                tracked.log_metrics(epoch, step=int(epoch["epoch"]))
                 iou = f", dev IoU {epoch['dev_iou']:.3f}" if "dev_iou" in epoch else ""
                 speed = f"{epoch['images_per_second']:.1f} images/s, {epoch['data_wait']:.0%} waiting for data"
                 _log.info("epoch %d/%d objective %.4f%s, %s", epoch["epoch"] + 1, epochs, epoch["total"], iou, speed)
@@ -108,6 +107,7 @@ def _progress(folder: Path, epochs: int) -> Iterator[None]:
 
 def _fit(config: TrainConfig, folder: Path) -> None:
     cluster.connect()
+    cluster.check_gpus(float(config.min_workers or config.workers) if config.use_gpu else 0.0)
     cpus = config.cpus_per_worker or _share_of_cpus(config.workers)
     trainer = TorchTrainer(
         train_worker,

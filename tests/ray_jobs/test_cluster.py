@@ -3,14 +3,20 @@
 import logging
 import os
 import signal
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pyarrow as pa
 import pytest
 import ray
 
 from ray_jobs import cluster
+from ray_jobs.encode_stages import PoolConfig, Work, run_stages
+from s3pot.chain import ChainConfig
+from s3pot.config import ConfigError
 from s3pot.embedded import LICENCE_SHOWN
+from s3pot.store.encoding import StoreWriting
 
 
 def test_resources_of_a_local_cluster(ray_cluster: dict[str, object]) -> None:
@@ -48,3 +54,29 @@ def test_the_dashboard_of_a_cluster_is_named_once(
     said = [record.getMessage() for record in caplog.records if record.name == "s3pot.cluster"]
     assert said == (["Ray dashboard: http://127.0.0.1:8265"] if dashboard else [])
     assert os.environ["TUNE_DISABLE_SIGINT_HANDLER"] == "1"
+
+
+class TestGpus:
+    def test_a_machine_without_refuses_and_says_what_to_do(
+        self, ray_cluster: dict[str, object], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.delenv("RAY_ADDRESS", raising=False)
+        with pytest.raises(ConfigError, match=r"0\.5 GPUs are asked for and Ray sees 0: .*RAY_ADDRESS"):
+            cluster.check_gpus(0.5)
+        cluster.check_gpus(0.0)
+
+    def test_a_cluster_may_grow(
+        self, ray_cluster: dict[str, object], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:6379")
+        with caplog.at_level(logging.WARNING, "s3pot.cluster"):
+            cluster.check_gpus(2.0)
+        assert [record.getMessage() for record in caplog.records] == ["waiting for 2 GPUs: the cluster has 0 now"]
+
+    def test_jobs_ask_before_they_wait(self, ray_cluster: dict[str, object], monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.delenv("RAY_ADDRESS", raising=False)
+        items = pa.table({"id": ["a"], "path": ["a.png"]})
+        store = StoreWriting(store=Path("never made"))
+        work = Work(chain=ChainConfig(), writing=store, pool=PoolConfig(gpus_per_actor=0.25))
+        with pytest.raises(ConfigError, match=r"0\.25 GPUs"):
+            next(run_stages(items, work))

@@ -15,6 +15,7 @@ import torch
 
 from ray_jobs import train as job
 from ray_jobs.job_cli import PartlyFailed
+from ray_jobs.tracking import tracking_uri
 from ray_jobs.train import train
 from ray_jobs.train_config import TrainConfig
 from ray_jobs.train_worker import BEST, HEAD_FILE, read_history, train_worker
@@ -25,6 +26,7 @@ from s3pot.head.prefix_identity import prefix_description
 from s3pot.head.reweighter import PromptReweighter
 from s3pot.head.training import TrainingConfig, train_head
 from s3pot.store.prompt_store import PromptStore, StoredRecords, StoreError
+from tests.ray_jobs.mlflow_stand_ins import stored_metrics, stored_runs
 
 # Five images in batches of four: the last holds one.
 TRAINING = TrainingConfig(epochs=3, batch_size=4, learning_rate=1e-3)
@@ -85,6 +87,14 @@ class TestWhatIsKept:
             assert 0 < epoch["data_wait"] < 1
             assert 50 * 2**20 < epoch["peak_memory"] < 8 * 2**30
             assert epoch["workers"] == 2
+
+    def test_mlflow_has_every_epoch(self, trained: dict[int, Path], runs: Path) -> None:
+        uri = tracking_uri(runs)
+        (run,) = [run for run in stored_runs(uri) if run.info.run_name == trained[2].name]
+        logged = {(name, step): value for name, value, step, _ in stored_metrics(uri, run)}
+        for epoch in read_history(trained[2]):
+            for name in ("total", "dev_iou"):
+                assert logged[name, epoch["epoch"]] == epoch[name]
 
     def test_heads_of_the_lowest_objectives_stay(self, trained: dict[int, Path]) -> None:
         history = read_history(trained[1])
