@@ -24,7 +24,7 @@ from torch import Tensor
 
 from ray_jobs import encode_stages
 from ray_jobs.encode_inputs import as_table, list_inputs
-from ray_jobs.encode_stages import ContrastActor, EncodeActor, PoolConfig, ReferenceActor, Work
+from ray_jobs.encode_stages import ContrastActor, EncodeActor, PoolConfig, ReferenceActor, Work, open_target
 from s3pot.alignment import FaceAligner
 from s3pot.chain import ChainConfig
 from s3pot.images import write_png
@@ -62,7 +62,7 @@ class TinyEncodeActor(EncodeActor):
     def __init__(self, work: Work, threads: int) -> None:
         self.work, self.back_off = work, BackOff(work.pool.batch_size)
         self.prefix, self.aligner = tiny_prefix(), FaceAligner("none")
-        self.store = PromptStore(work.writing.store)
+        self.store, self.writing = open_target(work)
 
 
 class TinyReferenceActor(ReferenceActor):
@@ -79,7 +79,7 @@ class TinyContrastActor(ContrastActor):
     def __init__(self, work: Work, threads: int) -> None:
         self.work, self.back_off = work, BackOff(work.pool.batch_size)
         self.sam = tiny_prefix().sam
-        self.store = PromptStore(work.writing.store)
+        self.store, self.writing = open_target(work)
 
 
 def manifest_of(folder: Path, images: int) -> pd.DataFrame:
@@ -101,6 +101,7 @@ def job_rate(items: pd.DataFrame, actors: int, *, split: bool = False) -> float:
         pool = PoolConfig(batch_size=BATCH, actors=actors)
         work = Work(
             chain=chain,
+            store=store.root,
             writing=StoreWriting(store=store.root, per_shard=BATCH),
             pool=pool,
             reference_pool=pool if split else None,

@@ -3,7 +3,7 @@
     python ray_jobs/encode.py input=photos store=runs/stores/photos
     python ray_jobs/encode.py input=composites/manifest.parquet store=runs/stores/dev chain.alignment=none
     python ray_jobs/encode.py input='photos/**/*.jpg' store=runs/stores/all chain.faces=all     (a row for every face)
-    python ray_jobs/encode.py input=s3://bucket/photos store=runs/stores/photos
+    python ray_jobs/encode.py input=s3://bucket/photos store=s3://bucket/stores/photos
 
 Running it again does only what is missing, and again what has changed. An unreadable image becomes a row with its error
 and loses nothing else. --dry-run tries 20 images and says how much there is, and how long it takes.
@@ -12,7 +12,7 @@ and loses nothing else. --dry-run tries 20 images and says how much there is, an
 import logging
 import time
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,7 +21,6 @@ import pandas as pd
 from ray_jobs import cluster
 from ray_jobs.encode_inputs import (
     Inputs,
-    absolute_input,
     as_table,
     check_ids,
     forget_listing,
@@ -37,11 +36,12 @@ from ray_jobs.tracking import tracked_run
 from s3pot.alignment import image_of_face
 from s3pot.chain import ChainConfig
 from s3pot.config import to_mapping
-from s3pot.store.compaction import compact_parts, maintenance
+from s3pot.places import Place
 from s3pot.store.encoding import StoreWriting
 from s3pot.store.errors import StoreError
 from s3pot.store.manifest import list_parts
 from s3pot.store.prompt_store import PromptStore
+from s3pot.store.remote_store import create_store, store_root
 from s3pot.store.stale_images import stale_ids
 from s3pot.store.token_format import TokenFormat
 
@@ -56,7 +56,8 @@ class EncodeConfig:
     Attributes:
         input: folder of images, glob, or Parquet or CSV manifest with columns `id` and `path` (and truth, when known);
             a path, or a URI that pyarrow or fsspec knows.
-        store: folder of the store; an existing one made by the same chain is added to.
+        store: folder of the store, or a URI: every machine then keeps a copy of what it writes. An existing store
+            made by the same chain is added to.
         chain: models and frozen stages.
         tokens: fp16, or int8 for half the size; none = as the store that is there, fp16 in a new one.
         keep_reference_tokens: store reference tokens too, for ablations of selectors; doubles the size.
@@ -73,8 +74,8 @@ class EncodeConfig:
         runs: folder of run records and the MLflow database.
     """
 
-    input: str
-    store: Path
+    input: Place
+    store: Place
     chain: ChainConfig = field(default_factory=ChainConfig)
     tokens: TokenFormat | None = None
     keep_reference_tokens: bool = False
@@ -90,8 +91,8 @@ class EncodeConfig:
     runs: Path = Path("runs")
 
     def __post_init__(self) -> None:
-        """Check ranges; a Path is as good an input as text."""
-        object.__setattr__(self, "input", str(self.input))
+        """Check ranges; a Path is as good as text."""
+        object.__setattr__(self, "input", Place(self.input))
         if self.limit < 0:
             raise ValueError("limit must be at least 0")
         if self.stages == "fused" and self.reference_pool != PoolConfig():
@@ -117,20 +118,20 @@ def encode(config: EncodeConfig) -> PromptStore:
         ConfigError: if the input or the landmark file cannot be used.
         StoreError: if the store was made by another chain, or nothing more can be written to it.
     """
-    config = with_absolute_paths(replace(config, input=absolute_input(config.input)))
-    inputs = take_inputs(config.input, config.limit, config.store)
+    config = with_absolute_paths(config)
+    inputs = take_inputs(config.input, config.limit, store_root(config.store))
     check_ids(inputs.items["id"].map(str), config.chain, config.input)
-    store = PromptStore.create(config.store, config.chain, config.tokens)
-    keep_listing(inputs, config.store)
+    store = create_store(config.store, config.chain, config.tokens)
+    keep_listing(inputs, store.root)
     todo = _missing(inputs, store, config)
     _log.info("%d images, %d already in %s", len(inputs.items), len(inputs.items) - len(todo), store.root)
     params = to_mapping(config) | {"identity": store.description["identity"], "images": len(todo)}
-    with tracked_run("encode", store.root.name, params, config.runs) as tracked:
-        open_run(config.runs, "encode", store.root.name, config)
+    with tracked_run("encode", store.name, params, config.runs) as tracked:
+        open_run(config.runs, "encode", store.name, config)
         started = time.monotonic()
         if len(todo):
             _run(todo, store, config)
-        forget_listing(config.store)
+        forget_listing(store.root)
         _merge_parts(store)
         rows = store.rows(["status", "error"])
         images = rows["id"] if config.chain.faces == "main" else rows["id"].map(image_of_face)
@@ -175,7 +176,9 @@ def _run(todo: pd.DataFrame, store: PromptStore, config: EncodeConfig) -> None:
         per_shard=config.batch_size,
     )
     reference_pool = config.reference_pool if config.stages == "split" else None
-    work = Work(chain=config.chain, writing=writing, pool=config.pool, reference_pool=reference_pool)
+    work = Work(
+        chain=config.chain, store=config.store, writing=writing, pool=config.pool, reference_pool=reference_pool
+    )
     progress = Progress(len(todo), "images", _log)
     # Closed at once when it is left half-way: its actors would go on holding their share of the cluster.
     with closing(progress), closing(run_stages(as_table(todo), work)) as results:
@@ -186,13 +189,11 @@ def _run(todo: pd.DataFrame, store: PromptStore, config: EncodeConfig) -> None:
 
 
 def _merge_parts(store: PromptStore) -> None:
-    """Make few manifest parts of many: every batch leaves one, and each costs every reader a file to open."""
     if len(list_parts(store.manifest)) <= _MOST_PARTS:
         return
     try:
-        with maintenance(store.root):
-            compact_parts(store.manifest)
-    except StoreError as error:  # another process is at it, or the disk is full: what is there is complete
+        store.compact()
+    except StoreError as error:
         _log.warning("manifest parts are not merged: %s", error)
 
 

@@ -15,12 +15,12 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ray_jobs.job_cli import absolute
+from ray_jobs.job_cli import absolute_place
 from s3pot.alignment import image_of_face
 from s3pot.chain import ChainConfig
 from s3pot.config import ConfigError
 from s3pot.landmark_file import LandmarkFile
-from s3pot.places import is_uri, join_place, list_place, parent_place, read_place
+from s3pot.places import join_place, list_place, parent_place, read_place
 from s3pot.store.atomic_files import write_file
 from s3pot.store.manifest import CARRIED
 
@@ -49,11 +49,6 @@ class Inputs:
     items: pd.DataFrame
     asked: str | None = None
     resumed: bool = False
-
-
-def absolute_input(source: str) -> str:
-    """Make a path absolute; a URI stays."""
-    return source if is_uri(source) else str(absolute(Path(source)))
 
 
 def take_inputs(source: str, limit: int, store: Path) -> Inputs:
@@ -116,7 +111,7 @@ def _list_images(source: str) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "id": [image.id for image in found],
-            "path": [absolute_input(image.place) for image in found],
+            "path": [absolute_place(image.place) for image in found],
             "bytes": [image.bytes for image in found],
         }
     )
@@ -138,7 +133,7 @@ def _read_manifest(source: str) -> pd.DataFrame:
     frame["id"] = frame["id"].astype(str)
     # Relative paths are meant from the manifest's folder, wherever the job or its workers run.
     folder = parent_place(source)
-    frame["path"] = [absolute_input(join_place(folder, str(path))) for path in frame["path"]]
+    frame["path"] = [absolute_place(join_place(folder, str(path))) for path in frame["path"]]
     outside = [name for name in frame["id"] if _leads_out(Path(name))]
     if outside:
         raise ManifestError(source, f"the id {outside[0]!r} leads out of the folders that results are written to")

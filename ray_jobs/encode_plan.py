@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ray_jobs.encode_inputs import absolute_input, list_inputs
+from ray_jobs.encode_inputs import list_inputs
 from ray_jobs.job_cli import with_absolute_paths
 from s3pot.chain import load_aligner, load_prefix
 from s3pot.checkpoints.reading import WeightsError
@@ -23,7 +23,7 @@ from s3pot.store.back_off import BackOff
 from s3pot.store.encoding import encode_images
 from s3pot.store.errors import StoreError
 from s3pot.store.manifest import append_part
-from s3pot.store.prompt_store import PromptStore
+from s3pot.store.remote_store import open_store, store_exists
 
 if TYPE_CHECKING:
     from ray_jobs.encode import EncodeConfig
@@ -51,10 +51,10 @@ class Probe:
 
 def plan_encoding(config: "EncodeConfig") -> list[str]:
     """Say in a few lines what there is to do and what it takes; what stands in the way is a line, not an error."""
-    config = with_absolute_paths(replace(config, input=absolute_input(config.input)))
+    config = with_absolute_paths(config)
     try:
         items = list_inputs(config.input, config.limit)
-        done = PromptStore(config.store).rows(["status"])["id"] if config.store.exists() else pd.Series(dtype=str)
+        done = open_store(config.store).rows(["status"])["id"] if store_exists(config.store) else pd.Series(dtype=str)
         todo = items[~items["id"].map(str).isin(done)]
         lines = [
             f"{len(items):,} images ({_size(items)} to read), {len(items) - len(todo):,} of them in the store already"

@@ -15,6 +15,7 @@ import logging
 import pickle
 from collections.abc import Generator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -34,6 +35,7 @@ from s3pot.store.encoding import (
 )
 from s3pot.store.errors import StoreError
 from s3pot.store.prompt_store import PromptStore
+from s3pot.store.remote_store import open_store
 
 if TYPE_CHECKING:
     import ray.data
@@ -84,15 +86,23 @@ class Work:
 
     Attributes:
         chain: models and stages.
-        writing: where and how tokens are written.
+        store: path or URI of the store.
+        writing: where and how tokens are written; the folder is that of the machine an actor runs on.
         pool: the pool that writes.
         reference_pool: the pool before it that makes parsings and references; None = the same pool does.
     """
 
     chain: ChainConfig
+    store: str | Path
     writing: StoreWriting
     pool: PoolConfig
     reference_pool: PoolConfig | None = None
+
+
+def open_target(work: Work) -> tuple[PromptStore, StoreWriting]:
+    """Open the store on the machine an actor runs on; returns it, and how its shards are written there."""
+    store = open_store(work.store)
+    return store, replace(work.writing, store=store.root)
 
 
 class EncodeActor:
@@ -103,11 +113,11 @@ class EncodeActor:
         chain = replace(work.chain, device=work.pool.device)
         self.work, self.back_off = work, BackOff(work.pool.batch_size)
         self.prefix, self.aligner = load_prefix(chain), load_aligner(chain)
-        self.store = PromptStore(work.writing.store)
+        self.store, self.writing = open_target(work)
 
     def __call__(self, batch: pd.DataFrame) -> pd.DataFrame:
         """Encode one batch."""
-        writing = self.work.writing
+        writing = self.writing
 
         def rows() -> list[dict[str, Any]]:
             return encode_images(
@@ -150,14 +160,14 @@ class ContrastActor:
         torch.set_num_threads(threads)
         self.work, self.back_off = work, BackOff(work.pool.batch_size)
         self.sam = load_sam(replace(work.chain, device=work.pool.device))
-        self.store = PromptStore(work.writing.store)
+        self.store, self.writing = open_target(work)
 
     def __call__(self, batch: pd.DataFrame) -> pd.DataFrame:
         """Encode one batch."""
         faces: list[FaceUnderWay] = [face for packed in batch["faces"] for face in pickle.loads(packed)]
 
         def rows() -> list[dict[str, Any]]:
-            return store_contrast(self.sam, self.work.chain.prefix, faces, self.work.writing, self.back_off)
+            return store_contrast(self.sam, self.work.chain.prefix, faces, self.writing, self.back_off)
 
         return _statuses(batch["id"], self.store, rows)
 

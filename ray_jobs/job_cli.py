@@ -26,6 +26,7 @@ from s3pot import yaml12
 from s3pot.checkpoints.reading import WeightsError
 from s3pot.config import ConfigError, apply_overrides, describe, load_yaml, parse, to_mapping
 from s3pot.images import ImageError
+from s3pot.places import Place, is_uri
 from s3pot.store.prompt_store import StoreError
 
 ConfigT = TypeVar("ConfigT")
@@ -177,14 +178,25 @@ def absolute(path: Path) -> Path:
     return Path(os.path.abspath(path.expanduser()))
 
 
+def absolute_place(place: str) -> Place:
+    """Make a path absolute; a URI stays."""
+    return Place(place if is_uri(place) else absolute(Path(place)))
+
+
 def with_absolute_paths(config: ConfigT) -> ConfigT:
     """Make every path of a configuration absolute: Ray workers run in folders of their own."""
     if not dataclasses.is_dataclass(config) or isinstance(config, type):
         return config
     values = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
     changed = {
-        name: absolute(value) if isinstance(value, Path) else with_absolute_paths(value)
+        name: _absolute(value)
         for name, value in values.items()
-        if isinstance(value, Path) or dataclasses.is_dataclass(value)
+        if isinstance(value, Path | Place) or dataclasses.is_dataclass(value)
     }
     return dataclasses.replace(config, **changed)
+
+
+def _absolute(value: Any) -> Any:
+    if isinstance(value, Path):
+        return absolute(value)
+    return absolute_place(value) if isinstance(value, Place) else with_absolute_paths(value)

@@ -30,7 +30,7 @@ from ray_jobs.train_config import TrainConfig
 from ray_jobs.train_worker import HEAD_FILE, read_history, train_worker
 from s3pot.config import ConfigError, to_mapping
 from s3pot.head.training import prompt_counts
-from s3pot.store.prompt_store import PromptStore
+from s3pot.store.remote_store import open_store
 
 _log = logging.getLogger("s3pot.train")
 _INPUTS, _CHECKPOINTS = "inputs.json", "ray"
@@ -45,11 +45,11 @@ def train(config: TrainConfig) -> Path:
         PartlyFailed: if training stopped before its last epoch.
     """
     config = with_absolute_paths(config)
-    store = PromptStore(config.store)
+    store = open_store(config.store)
     records = store.records()
     images = sha256("\n".join(records.ids).encode()).hexdigest()[:16]
     hashed = identity(config.what_is_trained(), store.description["identity"], images)
-    folder = config.runs / "train" / (config.name or f"{store.root.name}-{hashed}")
+    folder = config.runs / "train" / (config.name or f"{store.name}-{hashed}")
     inputs = {"training": hashed, "store_identity": store.description["identity"], "images": len(records)}
     _refuse_another_training(folder, inputs)
     if (folder / HEAD_FILE).exists():

@@ -6,6 +6,7 @@ from pathlib import Path
 from s3pot.head.objectives import ObjectiveConfig
 from s3pot.head.reweighter import ReweighterConfig, ReweighterVariant
 from s3pot.head.training import TrainingConfig
+from s3pot.places import Place
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +33,7 @@ class TrainConfig:
     """A standard training: one head for all images.
 
     Attributes:
-        store: store to train on, made by `encode`.
+        store: store to train on, made by `encode`; a path, or a URI that pyarrow or fsspec knows.
         dev_store: store with truth; occlusion IoU on it is shown per epoch and decides nothing. None = not shown.
         dev_every: epochs between evaluations on `dev_store`; the last epoch always is.
         head: form of the reweighter.
@@ -50,8 +51,8 @@ class TrainConfig:
         runs: folder of all runs and the MLflow database.
     """
 
-    store: Path
-    dev_store: Path | None = None
+    store: Place
+    dev_store: Place | None = None
     dev_every: int = 1
     head: HeadConfig = field(default_factory=HeadConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)

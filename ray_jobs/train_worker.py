@@ -25,6 +25,7 @@ from s3pot.head.reweighter import PromptReweighter
 from s3pot.head.training import train_head
 from s3pot.sam.promptable import PromptableSam
 from s3pot.store.prompt_store import PromptStore
+from s3pot.store.remote_store import open_store
 
 HEAD_FILE = "reweighter.safetensors"
 HISTORY, BEST = "history.jsonl", "best"
@@ -39,7 +40,7 @@ def train_worker(job: dict[str, Any]) -> None:
     if not config.use_gpu:
         # Ray sets one thread per reserved CPU; what the machine has is shared among the workers instead.
         torch.set_num_threads(job["threads"])
-    store = PromptStore(config.store)
+    store = open_store(config.store)
     # Where Ray Train puts the head, whatever "auto" would find.
     sam = store.load_sam("cuda" if config.use_gpu else "cpu")
     torch.manual_seed(config.training.seed)
@@ -113,7 +114,7 @@ class _RunKeeper:
         last = epoch == self.config.training.epochs - 1
         if self.config.dev_store is not None and (last or epoch % self.config.dev_every == 0):
             self.reweighter.eval()
-            metrics["dev_iou"] = mean_iou(evaluate_store(PromptStore(self.config.dev_store), self.sam, self.reweighter))
+            metrics["dev_iou"] = mean_iou(evaluate_store(open_store(self.config.dev_store), self.sam, self.reweighter))
         history = [*read_history(self.folder), metrics]
         self._write(history)
         best = sorted(history, key=lambda done: (done["total"], done["epoch"]))[: self.config.keep_best]

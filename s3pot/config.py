@@ -5,7 +5,7 @@ checked against the tree before any work starts, and every problem is reported a
 expected and the nearest valid name. Ranges are for each class to check in `__post_init__`, with a `ValueError` whose
 message starts with the field's name.
 
-Field types: int, float, str, bool, Path, Literal, `X | None`, `tuple[X, ...]`, `tuple[X, Y]`, `dict[str, X]` and
+Field types: int, float, str, bool, Path, Place, Literal, `X | None`, `tuple[X, ...]`, `tuple[X, Y]`, `dict[str, X]` and
 dataclasses.
 """
 
@@ -33,6 +33,7 @@ from s3pot.config_fields import (
     type_text,
     without_none,
 )
+from s3pot.places import Place
 
 __all__ = ["ConfigError", "FieldHelp", "apply_overrides", "describe", "load_yaml", "parse", "to_mapping"]
 
@@ -189,6 +190,8 @@ def _parse_value(kind: Any, value: Any, key: str, problems: list[str]) -> Any:
         return {name: _parse_value(inner[1], v, _join(key, name), problems) for name, v in value.items()}
     elif kind is Path and isinstance(value, str | Path) and str(value):
         return Path(value).expanduser()
+    elif kind is Place and isinstance(value, str | Path) and str(value):
+        return Place(value)
     elif kind is float and type(value) in (int, float) and math.isfinite(value):
         return float(value)
     elif kind in (int, str, bool) and type(value) is kind:  # exact: True is an int in Python, not in a configuration

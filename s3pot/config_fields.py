@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, Union
 
 from s3pot import yaml12
+from s3pot.places import Place
 
 REQUIRED = object()  # default of a field that has none
 
@@ -79,6 +80,8 @@ def type_text(kind: Any) -> str:
         return str(kind.__name__)
     if kind is Path:
         return "path"
+    if kind is Place:
+        return "path or URI"
     if dataclasses.is_dataclass(kind):
         return f"group {getattr(kind, '__name__', kind)}"
     if is_optional(kind):
@@ -101,7 +104,7 @@ def plain(value: Any) -> Any:
         return {name: plain(v) for name, v in value.items()}
     if isinstance(value, list | tuple):
         return [plain(v) for v in value]
-    return str(value) if isinstance(value, Path) else value
+    return str(value) if isinstance(value, Path | Place) else value
 
 
 def _describe(cls: Any, prefix: str, instance: Any) -> list[FieldHelp]:

@@ -1,7 +1,8 @@
 """The embedded models: where their weights lie, how they are written and loaded [design 7].
 
-Weights are fp16 safetensors below `s3pot/weights/`, or in the folder that `$S3POT_WEIGHTS` names. They are derived from
-research-only data and carry a licence of their own, shown once when they are first loaded; the code works without them.
+Weights are fp16 safetensors below `s3pot/weights/`, or in the folder that `$S3POT_WEIGHTS` names; if that is a URI,
+every machine keeps what it needs [machine_cache.py]. They are derived from research-only data and carry a licence of
+their own, shown once when they are first loaded; the code works without them.
 """
 
 import json
@@ -18,7 +19,9 @@ from torch import nn
 
 from s3pot.checkpoints.reading import WeightsError, fit, read_contents, sha256_of
 from s3pot.locator import FaceLocator
+from s3pot.machine_cache import cache_folder, cached_file
 from s3pot.parsing.network import FaceParser
+from s3pot.places import is_uri
 from s3pot.reference.generator import ReferenceGenerator
 from s3pot.reference.landmarks import LandmarkDetector
 from s3pot.sam.promptable import Precision, PromptableSam
@@ -44,9 +47,30 @@ _log = logging.getLogger(__name__)
 
 
 def weights_folder() -> Path:
-    """Return `$S3POT_WEIGHTS`, or the folder inside the package."""
+    """Return `$S3POT_WEIGHTS`, or the folder inside the package; of a URI the folder of this machine's copies."""
     configured = os.environ.get("S3POT_WEIGHTS")
+    if configured and is_uri(configured):
+        return cache_folder(configured)
     return Path(configured) if configured else _PACKAGED
+
+
+def fetch_weights(name: str) -> None:
+    """Bring a file of the weights folder to this machine, if the folder is a URI and holds it.
+
+    Raises:
+        WeightsError: if the URI cannot be read.
+    """
+    configured = os.environ.get("S3POT_WEIGHTS")
+    if configured and is_uri(configured):
+        _fetch(configured, name)
+
+
+@cache
+def _fetch(folder: str, name: str) -> None:
+    try:
+        cached_file(folder, name)
+    except OSError as error:
+        raise WeightsError(f"S3POT_WEIGHTS: {name} cannot be fetched: {error}") from error
 
 
 def embedded_folder() -> Path:
@@ -55,6 +79,8 @@ def embedded_folder() -> Path:
     Models are never mixed: a folder that holds one of them must hold all that are needed.
     """
     configured = weights_folder()
+    for file in WEIGHT_FILES.values():
+        fetch_weights(file)
     holds_any = any((configured / file).is_file() for file in WEIGHT_FILES.values())
     return configured if holds_any else _PACKAGED
 

@@ -1,10 +1,12 @@
-"""Where images lie: in a folder of this machine, or below a URI such as `s3://bucket/photos`.
+"""Where files lie: in a folder of this machine, or below a URI such as `s3://bucket/photos`.
 
 URIs are whatever pyarrow (s3, gs, hdfs, file) or an installed fsspec file system knows. Options of the file system
 follow the path as pyarrow takes them: `s3://bucket/photos?endpoint_override=127.0.0.1:5000&scheme=http`.
 """
 
+import contextlib
 import re
+import shutil
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
@@ -15,6 +17,11 @@ import pyarrow as pa
 from pyarrow import fs
 
 from s3pot.images import IMAGE_SUFFIXES, ImageError, list_images
+
+
+class Place(str):
+    """A path or a URI: the type of configuration fields that take either."""
+
 
 _URI = re.compile(
     r"(?P<root>[a-z][a-z0-9+.-]+://[^/?]*)(?P<path>.*?)(?P<options>(\?\w+=.*)?)", re.IGNORECASE | re.DOTALL
@@ -72,6 +79,66 @@ def read_place(place: str) -> bytes:
     with filesystem.open_input_stream(path, compression=None) as stream:
         data: bytes = stream.read()
         return data
+
+
+def write_place(place: str, data: bytes) -> None:
+    """Write a file that nobody reads yet, its folder made when missing; object stores show whole files only.
+
+    Raises:
+        OSError: if it cannot be written.
+    """
+    filesystem, path = _open(place)
+    try:
+        stream = filesystem.open_output_stream(path, compression=None)
+    except FileNotFoundError:  # object stores need no folders
+        filesystem.create_dir(str(PurePosixPath(path).parent), recursive=True)
+        stream = filesystem.open_output_stream(path, compression=None)
+    with stream:
+        stream.write(data)
+
+
+def remove_place(place: str) -> None:
+    """Remove a file that may be gone already.
+
+    Raises:
+        OSError: if it cannot be removed.
+    """
+    filesystem, path = _open(place)
+    with contextlib.suppress(FileNotFoundError):
+        filesystem.delete_file(path)
+
+
+def copy_place(place: str, to: Path) -> None:
+    """Copy a file to this machine, piece by piece: it may be larger than memory.
+
+    Raises:
+        OSError: if it cannot be read or written.
+    """
+    filesystem, path = _open(place)
+    with filesystem.open_input_stream(path, compression=None) as source, to.open("wb") as target:
+        shutil.copyfileobj(source, target, 8 * 2**20)
+
+
+def describe_place(place: str) -> str | None:
+    """Return what changes when a file is written anew (its size and time), None if there is no such file.
+
+    Raises:
+        OSError: if the file system cannot be reached.
+    """
+    filesystem, path = _open(place)
+    info = filesystem.get_file_info(path)
+    return f"{info.size} {info.mtime_ns}" if info.is_file else None
+
+
+def list_names(folder: str) -> set[str]:
+    """List the names of the files of a folder, sub-folders apart; none of a folder that is not there.
+
+    Raises:
+        OSError: if the file system cannot be reached.
+    """
+    filesystem, base = _open(folder)
+    infos = filesystem.get_file_info(fs.FileSelector(base, allow_not_found=True))
+    return {info.base_name for info in infos if info.is_file}
 
 
 def list_place(place: str) -> list[ListedImage] | None:

@@ -1,8 +1,10 @@
 """Fixtures and environment of all tests."""
 
+import logging
 import os
 import secrets
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +18,7 @@ for _name, _value in {
     "RAY_USAGE_STATS_ENABLED": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "OMP_WAIT_POLICY": "PASSIVE",
+    "S3POT_CACHE": tempfile.mkdtemp(prefix="s3pot-tests-"),
 }.items():
     os.environ.setdefault(_name, _value)
 
@@ -57,6 +60,23 @@ def _shared(name: str) -> Path:
     if not folder.is_dir():
         pytest.skip(f"{folder} is missing; set S3POT_SHARED to the folder that holds {name}/")
     return folder
+
+
+@pytest.fixture(scope="session")
+def s3_bucket() -> Iterator[str]:
+    """An empty bucket of a local S3 server: a URI with a place for the path, `s3_bucket.format(path)`."""
+    server_module = pytest.importorskip("moto.server", reason="moto is not installed: pip install 'moto[s3]'")
+    import boto3
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = server_module.ThreadedMotoServer("127.0.0.1", 0)
+    server.start()
+    host, port = server.get_host_and_port()
+    keys = {"aws_access_key_id": "testing", "aws_secret_access_key": "testing", "region_name": "us-east-1"}
+    boto3.client("s3", endpoint_url=f"http://{host}:{port}", **keys).create_bucket(Bucket="faces")
+    # Workers were started before: they find the keys in the URI, not in their environment.
+    yield f"s3://testing:testing@faces/{{}}?endpoint_override={host}:{port}&scheme=http&region=us-east-1"
+    server.stop()
 
 
 @pytest.fixture

@@ -10,9 +10,11 @@ from safetensors.torch import save_file
 from torch import nn
 
 from s3pot import embedded
+from s3pot.checkpoints.catalogue import describe_checkpoint, find_checkpoint
 from s3pot.checkpoints.reading import WeightsError
 from s3pot.embedded import (
     LICENCE_SHOWN,
+    WEIGHT_FILES,
     device_of,
     embedded_folder,
     file_hash,
@@ -29,6 +31,7 @@ from s3pot.embedded import (
     weights_path,
 )
 from s3pot.locator import FaceLocator
+from s3pot.machine_cache import cache_folder
 from s3pot.parsing.network import FaceParser
 from s3pot.reference.generator import ReferenceGenerator
 from s3pot.reference.landmarks import LandmarkDetector
@@ -298,3 +301,37 @@ def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
         device_of("cuda")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert device_of("auto") == device_of("cuda") == torch.device("cuda")
+
+
+class TestWeightsBelowAUri:
+    @pytest.fixture
+    def uri(self, random_weight_files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+        uri = f"file://{random_weight_files}"
+        monkeypatch.setenv("S3POT_CACHE", str(tmp_path))
+        monkeypatch.setenv("S3POT_WEIGHTS", uri)
+        return uri
+
+    def test_are_kept_by_the_machine(self, uri: str, random_weight_files: Path) -> None:
+        path = weights_path("parser")
+        assert path == cache_folder(uri) / WEIGHT_FILES["parser"]
+        assert path.read_bytes() == (random_weight_files / WEIGHT_FILES["parser"]).read_bytes()
+
+    def test_checkpoints_too_and_only_those_that_are_asked_for(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        there = tmp_path / "there"
+        there.mkdir()
+        for name in ("vit_b", "vit_h"):
+            (there / describe_checkpoint(name).file).write_bytes(name.encode())
+        monkeypatch.setenv("S3POT_CACHE", str(tmp_path / "cache"))
+        monkeypatch.setenv("S3POT_WEIGHTS", f"file://{there}")
+        assert find_checkpoint("vit_b").read_bytes() == b"vit_b"
+        assert not (weights_folder() / describe_checkpoint("vit_h").file).exists()
+        with pytest.raises(WeightsError, match=r"79999_iter\.pth: no such file"):
+            find_checkpoint("bisenet")
+        assert weights_path("parser").parent == Path(embedded.__file__).parent / "weights", "it holds no embedded model"
+
+    def test_that_cannot_be_read_are_one_sentence(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("S3POT_WEIGHTS", "nosuch://bucket/weights")
+        with pytest.raises(WeightsError, match=r"S3POT_WEIGHTS: sam_vit_b.* cannot be fetched: nosuch://bucket"):
+            find_checkpoint("vit_b")

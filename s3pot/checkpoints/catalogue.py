@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from s3pot.checkpoints.reading import Mismatch, WeightsError, compare, state_of
-from s3pot.embedded import weights_folder
+from s3pot.embedded import fetch_weights, weights_folder
 from s3pot.parsing.bisenet import BiSeNet
 from s3pot.reference.e4s.checkpoint import entries_expected, entries_given
 from s3pot.reference.e4s.model import E4S
@@ -140,6 +140,8 @@ def find_checkpoint(name: CheckpointName, given: Path | None = None) -> Path:
         WeightsError: if it is not there; says what to get, from where, and how to place it.
     """
     wanted = describe_checkpoint(name)
+    if given is None:
+        fetch_weights(wanted.file)
     path = (given or weights_folder()).expanduser()
     path = path / wanted.file if path.is_dir() else path
     if path.is_file():

@@ -65,8 +65,8 @@ _ATTEMPTS = 5
 _Read = TypeVar("_Read")
 
 
-def append_part(folder: Path, rows: list[dict[str, Any]]) -> None:
-    """Write rows as a new part, which comes after all parts that are there.
+def append_part(folder: Path, rows: list[dict[str, Any]]) -> Path:
+    """Write rows as a new part, which comes after all parts that are there; returns its file.
 
     Raises:
         StoreError: if the part cannot be written; nothing of it is left then.
@@ -74,7 +74,7 @@ def append_part(folder: Path, rows: list[dict[str, Any]]) -> None:
     table = pa.Table.from_pylist(rows, schema=SCHEMA)
     newest = int(max(_part_names(folder), default="0")[:20])
     # The clock alone would let a machine whose clock is behind write rows that never count.
-    write_part(folder, table, max(time.time_ns(), newest + 1))
+    return write_part(folder, table, max(time.time_ns(), newest + 1))
 
 
 def write_part(folder: Path, table: pa.Table, number: int) -> Path:
@@ -110,8 +110,13 @@ def list_parts(folder: Path) -> list[Path]:
         before = names
 
 
+def is_part(name: str) -> bool:
+    """Say whether a file of this name is a manifest part."""
+    return _PART_NAME.fullmatch(name) is not None
+
+
 def _part_names(folder: Path) -> set[str]:
-    return {name for name in os.listdir(folder) if _PART_NAME.fullmatch(name)} if folder.is_dir() else set()
+    return {name for name in os.listdir(folder) if is_part(name)} if folder.is_dir() else set()
 
 
 def read_part(part: Path, columns: list[str] | None = None) -> pa.Table:

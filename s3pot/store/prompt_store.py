@@ -8,7 +8,7 @@ docs/store.md describes all of it for readers without this package.
 """
 
 import json
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from s3pot.head.records import PromptRecord
 from s3pot.images import decode_image, decode_png
 from s3pot.sam.promptable import PromptableSam
 from s3pot.store.atomic_files import write_file
+from s3pot.store.compaction import compact_parts, maintenance
 from s3pot.store.errors import StoreError
 from s3pot.store.keys import image_key
 from s3pot.store.manifest import PROMPTED, SCHEMA_VERSION, WITHDRAWN, append_part, read_manifest
@@ -88,10 +89,20 @@ class PromptStore:
         if not (root / _DESCRIPTION).exists():
             create_empty(root, chain_identity(chain), to_mapping(chain), tokens or "fp16")
         store = cls(root)
-        store.check_made_by(chain)
-        if tokens not in (None, store.tokens):
-            raise StoreError(f"{root}: keeps its tokens as {store.tokens}, not as {tokens}: encode into a new folder")
+        store.check_continued_by(chain, tokens)
         return store
+
+    def check_continued_by(self, chain: ChainConfig, tokens: TokenFormat | None) -> None:
+        """Refuse to add what another chain made, or tokens in another format; None = as they are here.
+
+        Raises:
+            StoreError: naming the difference.
+        """
+        self.check_made_by(chain)
+        if tokens not in (None, self.tokens):
+            raise StoreError(
+                f"{self.root}: keeps its tokens as {self.tokens}, not as {tokens}: encode into a new folder"
+            )
 
     def check_made_by(self, chain: ChainConfig) -> None:
         """Refuse to mix results of different chains.
@@ -111,6 +122,11 @@ class PromptStore:
         """How embeddings are stored; `records` and `reference_tokens` give fp16 either way."""
         form: TokenFormat = self.description["tokens"]
         return form
+
+    @property
+    def name(self) -> str:
+        """Last part of its place, for runs that are named after it."""
+        return self.root.name
 
     @property
     def shards(self) -> Path:
@@ -144,7 +160,10 @@ class PromptStore:
         Raises:
             StoreError: if they cannot be written, the disk being full above all.
         """
-        append_part(self.manifest, [{"key": self.key_of(row.get("image_sha256"))} | row for row in rows])
+        self._append([{"key": self.key_of(row.get("image_sha256"))} | row for row in rows])
+
+    def _append(self, rows: list[dict[str, Any]]) -> None:
+        append_part(self.manifest, rows)
 
     def key_of(self, image_sha256: str | None) -> str | None:
         """Return the key that an image of these bytes has in this store; None of unread ones."""
@@ -173,8 +192,17 @@ class PromptStore:
         """
         ids = self.rows_of(images)
         if ids:
-            append_part(self.manifest, [{"id": name, "status": WITHDRAWN} for name in ids])
+            self._append([{"id": name, "status": WITHDRAWN} for name in ids])
         return ids
+
+    def compact(self) -> None:
+        """Make few manifest parts of many: every batch leaves one, and each costs every reader a file to open.
+
+        Raises:
+            StoreError: if another process is at it, or the disk is full: what is there is complete.
+        """
+        with maintenance(self.root):
+            compact_parts(self.manifest)
 
     def records(self, ids: set[str] | None = None) -> "StoredRecords":
         """Return the records that have prompts, optionally only of some images."""
@@ -182,18 +210,22 @@ class PromptStore:
         frame = frame[frame["status"].isin(PROMPTED)]
         if ids is not None:
             frame = frame[frame["id"].isin(ids)]
-        return StoredRecords(self.shards, frame.reset_index(drop=True))
+        return StoredRecords(self.shard_file, frame.reset_index(drop=True))
 
     def reference_tokens(self, row: Any) -> Float[Tensor, "c h w"]:
         """Read the reference tokens of a manifest row; only in stores that keep them."""
-        return read_row(self.shards / row.shard, "reference_tokens", int(row.row))
+        return read_row(self.shard_file(row.shard), "reference_tokens", int(row.row))
+
+    def shard_file(self, shard: str) -> Path:
+        """Return where a shard can be read."""
+        return self.shards / shard
 
 
 class StoredRecords:
     """Records by position, tokens read from the shards when asked for."""
 
-    def __init__(self, shards: Path, frame: pd.DataFrame) -> None:
-        self._shards = shards
+    def __init__(self, shard_file: Callable[[str], Path], frame: pd.DataFrame) -> None:
+        self._shard_file = shard_file
         self.ids: list[str] = frame["id"].tolist()
         self._places = list(zip(frame["shard"], frame["row"], strict=True))
         self._occlusion = [torch.from_numpy(np.asarray(ids, dtype=np.int64)) for ids in frame["occlusion_prompts"]]
@@ -214,7 +246,7 @@ class StoredRecords:
         shard, row = self._places[index]
         return PromptRecord(
             id=self.ids[index],
-            image_tokens=read_row(self._shards / shard, "image_tokens", int(row)),
+            image_tokens=read_row(self._shard_file(shard), "image_tokens", int(row)),
             occlusion_prompts=self._occlusion[index],
             face_prompts=self._face[index],
         )

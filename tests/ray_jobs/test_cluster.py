@@ -76,7 +76,9 @@ class TestGpus:
     def test_jobs_ask_before_they_wait(self, ray_cluster: dict[str, object], monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv("RAY_ADDRESS", raising=False)
         items = pa.table({"id": ["a"], "path": ["a.png"]})
-        store = StoreWriting(store=Path("never made"))
-        work = Work(chain=ChainConfig(), writing=store, pool=PoolConfig(gpus_per_actor=0.25))
+        store = Path("never made")
+        work = Work(
+            chain=ChainConfig(), store=store, writing=StoreWriting(store=store), pool=PoolConfig(gpus_per_actor=0.25)
+        )
         with pytest.raises(ConfigError, match=r"0\.25 GPUs"):
             next(run_stages(items, work))

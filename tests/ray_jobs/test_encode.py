@@ -232,8 +232,9 @@ class TestSeveralFaces:
 
 def test_what_actors_are_told_is_small() -> None:
     chain = ChainConfig(alignment="none")
-    writing = StoreWriting(store=Path("/somewhere/store"))
-    work = Work(chain=chain, writing=writing, pool=PoolConfig(), reference_pool=PoolConfig())
+    store = Path("/somewhere/store")
+    writing = StoreWriting(store=store)
+    work = Work(chain=chain, store=store, writing=writing, pool=PoolConfig(), reference_pool=PoolConfig())
     for actor in (EncodeActor, ReferenceActor, ContrastActor):
         assert len(cloudpickle.dumps((actor, {"work": work, "threads": 1}))) < 10_000, "no weights among it"
 

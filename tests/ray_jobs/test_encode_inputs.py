@@ -1,11 +1,11 @@
 import logging
-from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from ray_jobs import encode_inputs
 from ray_jobs.encode import EncodeConfig, encode
@@ -13,8 +13,9 @@ from ray_jobs.encode_inputs import as_table, forget_listing, keep_listing, list_
 from ray_jobs.job_cli import PartlyFailed
 from s3pot.chain import ChainConfig
 from s3pot.images import encode_png, write_png
-from s3pot.places import list_place, read_place
+from s3pot.places import list_place, read_place, write_place
 from s3pot.store.prompt_store import PromptStore
+from s3pot.store.remote_store import open_store
 from tests.stand_ins import textured_face
 
 
@@ -102,24 +103,12 @@ class TestListing:
 
 
 @pytest.fixture(scope="module")
-def bucket() -> Iterator[str]:
-    """A bucket of a local S3 server with two faces and a file that is none; the URI of its folder."""
-    server_module = pytest.importorskip("moto.server", reason="moto is not installed: pip install 'moto[s3]'")
-    import boto3
-
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = server_module.ThreadedMotoServer("127.0.0.1", 0)
-    server.start()
-    host, port = server.get_host_and_port()
-    keys = {"aws_access_key_id": "testing", "aws_secret_access_key": "testing", "region_name": "us-east-1"}
-    client = boto3.client("s3", endpoint_url=f"http://{host}:{port}", **keys)
-    client.create_bucket(Bucket="faces")
+def bucket(s3_bucket: str) -> str:
+    """The URI of a folder of a bucket, with two faces and a file that is none."""
     for number in range(2):
-        client.put_object(Bucket="faces", Key=f"in/deep er/{number}.png", Body=encode_png(textured_face(number)[0]))
-    client.put_object(Bucket="faces", Key="in/broken.png", Body=b"no picture")
-    # Workers were started before: they find the keys in the URI, not in their environment.
-    yield f"s3://testing:testing@faces/in?endpoint_override={host}:{port}&scheme=http&region=us-east-1"
-    server.stop()
+        write_place(s3_bucket.format(f"in/deep er/{number}.png"), encode_png(textured_face(number)[0]))
+    write_place(s3_bucket.format("in/broken.png"), b"no picture")
+    return s3_bucket.format("in")
 
 
 def test_a_bucket_is_listed_and_read(bucket: str) -> None:
@@ -141,6 +130,35 @@ def test_workers_read_a_bucket(bucket: str, ray_cluster: dict[str, object], tmp_
     assert rows["status"].tolist()[0] == "failed"
     assert set(rows["status"].iloc[1:]) <= {"ok", "no_occlusion_prompts"}
     assert rows.loc["deep er/1.png", "image_sha256"] == sha256(encode_png(textured_face(1)[0])).hexdigest()
+
+
+def test_workers_write_to_a_bucket(
+    bucket: str,
+    s3_bucket: str,
+    ray_cluster: dict[str, object],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Driver and workers have no folder in common: the workers' cache is that of the session."""
+    monkeypatch.setenv("S3POT_CACHE", str(tmp_path / "driver"))
+    place, runs, chain = s3_bucket.format("stores/faces"), tmp_path / "runs", ChainConfig(alignment="none")
+    remote = EncodeConfig(input=f"{bucket}", store=place, chain=chain, batch_size=1, runs=runs)
+    with pytest.raises(PartlyFailed, match="1 of 3 images failed"):
+        encode(remote)
+    local = EncodeConfig(input=bucket, store=tmp_path / "store", chain=chain, batch_size=1, runs=runs)
+    with pytest.raises(PartlyFailed, match="1 of 3 images failed"):
+        encode(local)
+    monkeypatch.setenv("S3POT_CACHE", str(tmp_path / "reader"))
+    mine, expected = open_store(place), PromptStore(tmp_path / "store")
+    columns = [name for name in expected.rows().columns if name != "seconds"]
+    pd.testing.assert_frame_equal(mine.rows(columns), expected.rows(columns))
+    for one, other in zip(mine.records(), expected.records(), strict=True):
+        assert torch.equal(one.image_tokens, other.image_tokens)
+    # Taken up by another machine, nothing is left to do.
+    with caplog.at_level(logging.INFO, "s3pot.encode"), pytest.raises(PartlyFailed):
+        encode(remote)
+    assert "3 images, 3 already in" in caplog.text
 
 
 @pytest.mark.parametrize("name", ["images.parquet", "images.csv"])
