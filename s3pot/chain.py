@@ -199,6 +199,7 @@ def chain_identity(config: ChainConfig) -> str:
     mapping = to_mapping(config)
     for name in ("device", "sam_compile", "references", "landmarks", *_TAKES_CHECKPOINT):
         del mapping[name]
+    mapping["prefix"] = config.prefix.counted()
     mapping["weights"] = [file_hash(path) for path in _weight_files(config)]
     if config.references is not None:
         mapping["references"] = PrecomputedReferences(config.references).listing()

@@ -5,8 +5,8 @@ checked against the tree before any work starts, and every problem is reported a
 expected and the nearest valid name. Ranges are for each class to check in `__post_init__`, with a `ValueError` whose
 message starts with the field's name.
 
-Field types: int, float, str, bool, Path, Place, Literal, `X | None`, `tuple[X, ...]`, `tuple[X, Y]`, `dict[str, X]` and
-dataclasses.
+Field types: int, float, str, bool, Path, Place, Literal, `X | None`, `tuple[X, ...]`, `tuple[X, Y]`, `dict[str, X]`,
+dataclasses, and `Any` for what the class itself checks.
 """
 
 import dataclasses
@@ -175,6 +175,8 @@ def _parse_group(cls: Any, value: Any, key: str, problems: list[str]) -> Any:
 
 def _parse_value(kind: Any, value: Any, key: str, problems: list[str]) -> Any:
     origin, inner = typing.get_origin(kind), typing.get_args(kind)
+    if kind is Any:
+        return value
     if dataclasses.is_dataclass(kind):
         return _parse_group(kind, value, key, problems)
     if is_optional(kind):

@@ -76,6 +76,8 @@ def type_text(kind: Any) -> str:
         TypeError: For a type that a configuration field cannot have.
     """
     origin, inner = typing.get_origin(kind), typing.get_args(kind)
+    if kind is Any:
+        return "anything"
     if kind in (int, float, str, bool):
         return str(kind.__name__)
     if kind is Path:

@@ -8,8 +8,7 @@ is padded at the bottom and right for the networks, and tokens in padding take n
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -17,12 +16,14 @@ from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
 from s3pot.head.records import PromptRecord
-from s3pot.matching.selector import SelectorConfig, select_prompts
-from s3pot.matching.similarity import InitialPromptStrategy, face_tokens, initial_prompt, placewise_similarity
+from s3pot.padding import crop_back, stack_padded, to_pixels
 from s3pot.parsing.bisenet import BiSeNet, parse_faces_bisenet
 from s3pot.parsing.classes import face_mask
-from s3pot.parsing.completion import FaceCompletion, complete_parsing
+from s3pot.parsing.completion import complete_parsing
 from s3pot.parsing.network import PARSER_SIZE, FaceParser, parse_faces
+from s3pot.prefix_config import PrefixConfig
+from s3pot.prompt_drawing import DrawnPrompts, Status, draw_prompts
+from s3pot.reference.degradation import degrade_reference
 from s3pot.reference.e4s.model import E4S
 from s3pot.reference.e4s.references import generate_references_e4s
 from s3pot.reference.generator import ReferenceGenerator, generate_references
@@ -30,40 +31,16 @@ from s3pot.reference.precomputed import PrecomputedReferences
 from s3pot.sam.promptable import PromptableSam
 from s3pot.seeding import torch_generator
 
-Status = Literal["ok", "no_face", "no_occlusion_prompts", "no_face_prompts"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class PrefixConfig:
-    """What the frozen prefix does.
-
-    Attributes:
-        face_completion: how the parsing is completed before generation; `none` is the paper; not given = what suits
-            the parser of the chain: `parser` for the embedded one, which parses through occluders, `hull` for bisenet.
-        feature_enhancement: contrast enhanced tokens (paper) rather than image tokens; none = what suits the SAM of
-            the chain: on for the official ones, as in the paper, off for nano (chosen on dev with truth; LOG.md).
-        initial_prompt: which face token is p_i; the paper takes the most similar one.
-        selector: how prompts are chosen.
-        fresh_noise: E4S draws its noise anew for every image, rather than from its checkpoint.
-        seed: of the random initial prompt and of fresh noise.
-    """
-
-    face_completion: FaceCompletion | None = None
-    feature_enhancement: bool | None = None
-    initial_prompt: InitialPromptStrategy = "most_similar"
-    selector: SelectorConfig = field(default_factory=SelectorConfig)
-    fresh_noise: bool = False
-    seed: int = 0
-
-    @property
-    def completion(self) -> FaceCompletion:
-        """How parsings are completed; by itself, outside a chain, as suits the embedded parser."""
-        return self.face_completion or "parser"
-
-    @property
-    def enhances(self) -> bool:
-        """Whether enhanced tokens are contrasted; by itself, outside a chain, as in the paper."""
-        return self.feature_enhancement is not False
+__all__ = [
+    "DrawnPrompts",
+    "FrozenPrefix",
+    "PrefixConfig",
+    "PrefixResult",
+    "ReferenceStage",
+    "Status",
+    "contrast",
+    "draw_prompts",
+]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -151,10 +128,10 @@ class ReferenceStage:
         return [complete_parsing(row, self.config.completion) for row in seen]
 
     def _parse(self, images: Sequence[np.ndarray]) -> list[UInt8[np.ndarray, "_ _"]]:
-        pixels = _pixels(images, self.size, self.device)
+        pixels = to_pixels(images, self.size, self.device)
         if isinstance(self.parser, BiSeNet):
-            return _cropped(parse_faces_bisenet(self.parser, pixels), images)
-        return _cropped(parse_faces(self.parser, pixels), images)
+            return crop_back(parse_faces_bisenet(self.parser, pixels), images)
+        return crop_back(parse_faces(self.parser, pixels), images)
 
     def _generate(
         self,
@@ -166,15 +143,17 @@ class ReferenceStage:
         generator = self.generator
         if isinstance(generator, PrecomputedReferences):
             return [generator.read(name, image.shape[:2]) for name, image in zip(ids, images, strict=True)]
-        pixels, target = _pixels(images, self.size, self.device), _stacked(completed, self.size, self.device)
+        pixels, target = to_pixels(images, self.size, self.device), stack_padded(completed, self.size, self.device)
         if not isinstance(generator, E4S):
-            return _cropped(generate_references(generator, pixels, target), images)
-        valid = _stacked([np.ones(image.shape[:2], dtype=bool) for image in images], self.size, self.device)
+            return crop_back(generate_references(generator, pixels, target), images)
+        valid = stack_padded([np.ones(image.shape[:2], dtype=bool) for image in images], self.size, self.device)
         noise = None
         if self.config.fresh_noise:
             noise = [torch_generator(self.config.seed, "fresh_noise", image_id, self.device) for image_id in ids]
-        drawn = generate_references_e4s(generator, pixels, _stacked(seen, self.size, self.device), target, valid, noise)
-        return _cropped(drawn, images)
+        drawn = generate_references_e4s(
+            generator, pixels, stack_padded(seen, self.size, self.device), target, valid, noise
+        )
+        return crop_back(drawn, images)
 
 
 class FrozenPrefix(ReferenceStage):
@@ -255,66 +234,26 @@ def contrast(
     """
     _check_frames("parsing", parsings, images, ids)
     _check_frames("reference", references, images, ids)
-    size = max(images[0].shape[:2])
+    references = [degrade_reference(reference, config.reference_degradation) for reference in references]
     image_tokens, valid = sam.encode(images)
     reference_tokens, _ = sam.encode(references)
     masks = [face_mask(parsing) for parsing in parsings]
-    in_face = face_tokens(_stacked(masks, size, sam.device), sam.token_grid) & valid
-    raw = placewise_similarity(image_tokens, reference_tokens, valid)
-    initial = [
-        initial_prompt(
-            raw[row],
-            in_face[row],
-            valid[row],
-            config.initial_prompt,
-            torch_generator(config.seed, "initial_prompt", image_id),
-        )
-        for row, image_id in enumerate(ids)
-    ]
-    pair = (image_tokens, reference_tokens)
-    if config.enhances:
-        points = torch.tensor([point or 0 for point in initial], device=image_tokens.device)
-        pair = (sam.enhance(image_tokens, points), sam.enhance(reference_tokens, points))
-    similarity = placewise_similarity(*pair, valid)
-    selected = select_prompts(*pair, in_face, valid, config.selector)
+    drawn = draw_prompts(sam, config, ids, masks, image_tokens, reference_tokens, valid)
     return [
         PrefixResult(
             id=image_id,
-            status=_status(initial[row], prompts.occlusion_prompts, prompts.face_prompts),
+            status=prompts.status,
             parsing=parsings[row],
             face_mask=masks[row],
             reference=references[row],
             image_tokens=image_tokens[row].cpu(),
             reference_tokens=reference_tokens[row].cpu(),
-            similarity=similarity[row].cpu(),
-            initial_prompt=initial[row],
-            occlusion_prompts=prompts.occlusion_prompts.cpu(),
-            face_prompts=prompts.face_prompts.cpu(),
+            similarity=prompts.similarity,
+            initial_prompt=prompts.initial_prompt,
+            occlusion_prompts=prompts.occlusion_prompts,
+            face_prompts=prompts.face_prompts,
         )
-        for row, (image_id, prompts) in enumerate(zip(ids, selected, strict=True))
-    ]
-
-
-def _pixels(images: Sequence[np.ndarray], size: int, device: torch.device) -> Float[Tensor, "b 3 s s"]:
-    # The layout of a picture in memory picks the convolution kernels, and their rounding: always the same one.
-    stacked = np.ascontiguousarray(np.stack([_pad(image, size) for image in images]))
-    return torch.from_numpy(stacked).permute(0, 3, 1, 2).to(device).float() / 255.0
-
-
-def _stacked(arrays: Sequence[np.ndarray], size: int, device: torch.device) -> Tensor:
-    return torch.from_numpy(np.stack([_pad(array, size) for array in arrays])).to(device)
-
-
-def _pad(array: np.ndarray, size: int) -> np.ndarray:
-    missing = [(0, size - array.shape[0]), (0, size - array.shape[1])]
-    return np.pad(array, missing + [(0, 0)] * (array.ndim - 2)) if any(map(any, missing)) else array
-
-
-def _cropped(batch: Tensor, images: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Take the padding off again."""
-    return [
-        np.ascontiguousarray(row[: image.shape[0], : image.shape[1]])
-        for row, image in zip(batch.cpu().numpy(), images, strict=True)
+        for row, (image_id, prompts) in enumerate(zip(ids, drawn, strict=True))
     ]
 
 
@@ -329,11 +268,3 @@ def _check_frames(what: str, given: Sequence[np.ndarray], images: Sequence[np.nd
     for array, image, image_id in zip(given, images, ids, strict=True):
         if array.shape[:2] != image.shape[:2]:
             raise ValueError(f"{image_id}: the {what} is {array.shape[:2]}, the aligned picture {image.shape[:2]}")
-
-
-def _status(initial: int | None, occlusion: Tensor, face: Tensor) -> Status:
-    if initial is None:
-        return "no_face"
-    if occlusion.numel() == 0:
-        return "no_occlusion_prompts"
-    return "ok" if face.numel() else "no_face_prompts"

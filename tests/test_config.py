@@ -257,3 +257,14 @@ def test_load_yaml_of_a_missing_file_suggests_a_neighbour(tmp_path: Path) -> Non
         load_yaml(tmp_path / "train_nan.yaml")
     with pytest.raises(ConfigError, match=r"cannot be read: No such file or directory$"):
         load_yaml(tmp_path / "nowhere" / "a.yaml")
+
+
+def test_a_field_of_any_type_takes_what_comes() -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class Grid:
+        axes: dict[str, Any] = field(default_factory=dict)
+
+    mapping = {"axes": {"lam": [0.5, None, "x"], "nested": {"a": True}}}
+    assert parse(Grid, mapping, where="test").axes == mapping["axes"]
+    assert to_mapping(parse(Grid, mapping, where="test")) == mapping
+    assert problems_of({"axes": [1]}, Grid) == ("axes: expected group of anything, got [1] (list)",)

@@ -10,6 +10,7 @@ from s3pot.matching.selector import SelectorConfig
 from s3pot.matching.similarity import face_tokens, placewise_similarity
 from s3pot.parsing.classes import CLASSES
 from s3pot.prefix import FrozenPrefix, PrefixConfig, PrefixResult
+from s3pot.reference.degradation import degrade_reference
 from s3pot.sam.promptable import PromptableSam
 from s3pot.sam.sizes import build_sam
 from tests.faces import draw_face
@@ -241,3 +242,44 @@ class TestErrors:
             prefix.run(faces(2), ["a"])
         with pytest.raises(ValueError, match="argument 2"):
             prefix.run(faces(2), ["a", "b"], parsings=[BACKGROUND])
+
+
+class TestOptionsOfAblations:
+    def test_the_degraded_reference_is_what_is_contrasted(self) -> None:
+        images, names = faces(2), ["a", "b"]
+        blurred = [degrade_reference(image, 0.5) for image in images[::-1]]
+        expected = drawn_prefix().run(images, names, references=blurred)
+        found = drawn_prefix(PrefixConfig(reference_degradation=0.5)).run(images, names, references=images[::-1])
+        plain = drawn_prefix().run(images, names, references=images[::-1])
+        for one, other, without in zip(found, expected, plain, strict=True):
+            assert torch.equal(one.reference_tokens, other.reference_tokens)
+            assert not torch.equal(one.reference_tokens, without.reference_tokens)
+            assert torch.equal(one.image_tokens, without.image_tokens)
+            assert prompts_of(one) == prompts_of(other)
+            np.testing.assert_array_equal(one.reference, other.reference)
+
+    def test_fewer_prompts_are_a_part_of_more(self) -> None:
+        images, names = faces(2), ["a", "b"]
+        runs = {most: drawn_prefix(PrefixConfig(most_prompts=most)).run(images, names) for most in (1, 3, None)}
+        again = drawn_prefix(PrefixConfig(most_prompts=3)).run(images[::-1], names[::-1])[::-1]
+        other = drawn_prefix(PrefixConfig(most_prompts=3, seed=1)).run(images, names)
+        for row in range(2):
+            one, three, every = (prompts_of(runs[most][row]) for most in (1, 3, None))
+            for few, more, whole in zip(one, three, every, strict=True):
+                assert (len(few), len(more)) == (min(1, len(whole)), min(3, len(whole)))
+                assert set(few) <= set(more) <= set(whole)
+                assert more == sorted(more)
+            assert prompts_of(again[row]) == three, "an image's draw does not depend on the others"
+        assert [prompts_of(result) for result in other] != [prompts_of(result) for result in runs[3]]
+
+    @pytest.mark.parametrize(
+        "wrong", [{"reference_degradation": 1.1}, {"reference_degradation": -0.1}, {"most_prompts": 0}]
+    )
+    def test_ranges(self, wrong: dict[str, float]) -> None:
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            PrefixConfig(**wrong)
+
+    def test_an_option_that_is_not_used_does_not_count(self) -> None:
+        assert {"reference_degradation", "most_prompts"}.isdisjoint(PrefixConfig().counted())
+        assert PrefixConfig(reference_degradation=0.5).counted()["reference_degradation"] == 0.5
+        assert PrefixConfig(most_prompts=4).counted()["most_prompts"] == 4

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from s3pot.chain import ChainConfig, model_files
-from s3pot.config import to_mapping
 from s3pot.embedded import file_hash
 
 
@@ -23,7 +22,7 @@ def prefix_description(config: ChainConfig) -> dict[str, str]:
     Returns:
         By name, such as `selector.kind` or `weights.sam`, each value as text.
     """
-    settings = to_mapping(config.prefix)
+    settings = config.prefix.counted()
     del settings["seed"]
     counted = {name: getattr(config, name) for name in ("sam", "enhance_point_only", "parser", "generator")}
     weights = {part: file_hash(path) for part, path in model_files(config).items()}

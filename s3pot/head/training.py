@@ -130,7 +130,8 @@ def train_head(
             shard=shard,
         )
         for step, batch in enumerate(batches):
-            rate = _cosine(config, epoch * steps_per_epoch + step, config.epochs * steps_per_epoch)
+            done, total = epoch * steps_per_epoch + step, config.epochs * steps_per_epoch
+            rate = cosine_rate(config.learning_rate, done, total)
             for group in optimizer.param_groups:
                 group["lr"] = rate
             worker.step(batch, optimizer, meter)
@@ -162,7 +163,7 @@ class _Worker:
                 prompts = collate(chosen, self.sam.device)
             # Gradients travel once per step, with the last part.
             with nullcontext() if number == len(batch.parts) else _without_sync(self.reweighter):
-                terms = self._terms(prompts)
+                terms = batch_terms(self.sam, self.reweighter, prompts, self.objective, self.precision)
                 _check_finite(terms, chosen)
                 weights = torch.tensor(part.weights, device=self.sam.device)
                 # DDP averages gradients over workers; times W it is their sum, over the global batch it is the mean.
@@ -172,11 +173,27 @@ class _Worker:
             meter.add(_sums(terms, weights))
         optimizer.step()
 
-    def _terms(self, prompts: PromptBatch) -> ObjectiveTerms:
-        with torch.autocast(self.sam.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            mask_logits = occlusion_logits(self.sam, self.reweighter, prompts)
-        prompt_logits = sample_mask_logits(mask_logits.float(), prompts.prompt_ids, self.sam.token_grid)
-        return objective_terms(prompt_logits, prompts.polarity, prompts.prompt_valid, self.objective)
+
+def batch_terms(
+    sam: PromptableSam,
+    reweighter: nn.Module,
+    prompts: PromptBatch,
+    objective: ObjectiveConfig,
+    precision: Precision = "fp32",
+) -> ObjectiveTerms:
+    """Reweight, decode and compute the objective of every image of a batch [S3POT 3.3].
+
+    Args:
+        sam: frozen, on the device of the prompts.
+        reweighter: maps prompt embeddings (B, N, C) and their validity (B, N) to reweighted embeddings.
+        prompts: the batch.
+        objective: which objective.
+        precision: that head and decoder compute in.
+    """
+    with torch.autocast(sam.device.type, torch.bfloat16, enabled=precision == "bf16"):
+        mask_logits = occlusion_logits(sam, reweighter, prompts)
+    prompt_logits = sample_mask_logits(mask_logits.float(), prompts.prompt_ids, sam.token_grid)
+    return objective_terms(prompt_logits, prompts.polarity, prompts.prompt_valid, objective)
 
 
 def _without_sync(model: nn.Module) -> AbstractContextManager[None]:
@@ -196,8 +213,9 @@ def _sums(terms: ObjectiveTerms, weights: Tensor) -> Tensor:
     return (stacked * weights.double()).sum(dim=1)
 
 
-def _cosine(config: TrainingConfig, step: int, steps: int) -> float:
-    return config.learning_rate * 0.5 * (1.0 + math.cos(math.pi * step / steps))
+def cosine_rate(initial: float, step: int, steps: int) -> float:
+    """Return the learning rate of a step, 0-based: a cosine from `initial` to 0 over all steps."""
+    return initial * 0.5 * (1.0 + math.cos(math.pi * step / steps))
 
 
 def prompt_counts(records: Sequence[PromptRecord]) -> dict[str, float]:

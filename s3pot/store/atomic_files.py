@@ -46,6 +46,32 @@ def write_file(folder: Path, name: str, data: bytes) -> None:
         _remove(part)
 
 
+def share_file(there: Path, here: Path) -> None:
+    """Make a file of a store appear in another: a hard link, or a copy on another file system; whole or not at all.
+
+    Raises:
+        StoreError: if it is missing, or cannot be made to appear.
+    """
+    if here.exists():
+        return
+    part = here.with_name(f".{here.name}.{uuid.uuid4().hex[:8]}{LEFTOVER}")
+    try:
+        here.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.link(there, part)
+        except FileNotFoundError as error:
+            raise StoreError(
+                f"{there}: shard missing: `s3pot store verify --repair {there.parent.parent}` first"
+            ) from error
+        except OSError:  # another file system, or one without links
+            shutil.copyfile(there, part)
+        os.replace(part, here)
+    except OSError as error:
+        raise StoreError(f"{here}: cannot be made from {there}: {error.strerror or error}; make room") from error
+    finally:
+        _remove(part)
+
+
 def filesystem_time(folder: Path) -> float:
     """Ask the file system of a folder what time it is, seconds since 1970: ages of files must not depend on our clock.
 

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from s3pot.store.atomic_files import share_file
 from s3pot.store.compaction import read_all_rows, write_parts
 from s3pot.store.errors import StoreError
 from s3pot.store.manifest import list_parts, read_part
@@ -47,7 +48,7 @@ def merge(sources: Sequence[PromptStore], into: Path) -> PromptStore:
         target.shards.mkdir()
         for source, _, rows in chosen:
             for shard in sorted(set(rows["shard"].dropna())):
-                _link(source.shards / shard, target.shards / shard)
+                share_file(source.shards / shard, target.shards / shard)
         write_parts(target.manifest, _tables(chosen), 1)
         os.rename(building, into)
     except OSError as error:
@@ -107,17 +108,6 @@ def _check_conflicts(rows: pd.DataFrame, roots: list[Path]) -> None:
             f"{len(conflicts)} images have the same id and different keys, hence different image files: {named}{more}; "
             "rename the images, or prune them from all stores but one"
         )
-
-
-def _link(source: Path, target: Path) -> None:
-    try:
-        os.link(source, target)
-    except FileNotFoundError as error:
-        raise StoreError(
-            f"{source}: shard missing: `s3pot store verify --repair {source.parent.parent}` first"
-        ) from error
-    except OSError:  # another file system, or one without links
-        shutil.copyfile(source, target)
 
 
 def _tables(chosen: _Chosen) -> Iterator[pa.Table]:

@@ -21,6 +21,8 @@ def test_what_changes_prompts_or_tokens_counts() -> None:
         replace(base, prefix=PrefixConfig(feature_enhancement=True)),
         replace(base, prefix=PrefixConfig(initial_prompt="random")),
         replace(base, prefix=PrefixConfig(selector=SelectorConfig(kind="otsu"))),
+        replace(base, prefix=PrefixConfig(reference_degradation=0.5)),
+        replace(base, prefix=PrefixConfig(most_prompts=8)),
         replace(base, generator="precomputed", references=Path("folder")),
     ]
     identities = {prefix_identity(prefix_description(config)) for config in (base, *others)}
@@ -59,3 +61,11 @@ def test_weights_count_by_content_and_not_by_place(part: str, tmp_path: Path) ->
 def test_the_order_of_a_description_does_not_matter() -> None:
     description = prefix_description(ChainConfig())
     assert prefix_identity(dict(reversed(description.items()))) == prefix_identity(description)
+
+
+def test_heads_made_before_an_option_of_ablations_existed_keep_their_prefix() -> None:
+    # The keys that the shipped head's file holds.
+    assert {name for name in prefix_description(ChainConfig()) if not name.startswith("weights.")} == {
+        *("sam", "enhance_point_only", "parser", "generator", "face_completion", "feature_enhancement"),
+        *("initial_prompt", "selector.kind", "selector.tau", "selector.centered", "fresh_noise"),
+    }
