@@ -51,7 +51,8 @@ class Progress:
     def _sentence(self, now: float) -> str:
         pace = (self.finished - 1) / max(now - self._started, 1e-3)
         left = (self.total - self.finished) / max(pace, 1e-3)
-        return f"{self.finished}/{self.total} {self.what}, {self.failed} failed, {pace:.1f}/s, {left:.0f} s left"
+        shown = f"{pace:.1f}/s" if pace >= 0.1 else f"{60 * pace:.1f}/min"
+        return f"{self.finished}/{self.total} {self.what}, {self.failed} failed, {shown}, {left:.0f} s left"
 
     def _show(self, sentence: str, last: bool) -> None:
         if not self._on_terminal:
