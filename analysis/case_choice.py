@@ -1,4 +1,4 @@
-"""Which images a report shows: the worst, the best, and an even sample of the others."""
+"""Which images a report shows: the worst, the best, gains and losses between two runs, and a draw of the others."""
 
 import math
 from collections.abc import Sequence
@@ -8,8 +8,9 @@ import pandas as pd
 
 from analysis.results import RANKING_METRIC, Evaluation
 from s3pot.metrics import FAILED
+from s3pot.seeding import generator
 
-# Worst and best cases take at most this many places each; the rest goes to the sample.
+# Chosen cases take at most this many places of each sort; the rest goes to the draw.
 _EXTREMES = 4
 
 
@@ -23,10 +24,11 @@ class Section:
 
 
 def choose_sections(manifest: pd.DataFrame, evaluations: Sequence[Evaluation], pictures: int) -> list[Section]:
-    """Choose worst and best images of the last evaluation by IoU, then an even sample of the others.
+    """Choose worst and best images of the last evaluation by IoU, then a random sample of the others.
 
-    Candidates are the evaluated images, or all of the store when there is no evaluation; not those that failed in the
-    store. Images without an IoU, such as faces without an occluder, are not ranked. No image is shown twice.
+    With several evaluations, also where the last one gains and loses most over the first. Candidates are the evaluated
+    images, or all of the store when there is no evaluation; not those that failed in the store. Images without an IoU,
+    such as faces without an occluder, are not ranked. No image is shown twice.
 
     Args:
         manifest: the store's rows, indexed by id, with their status.
@@ -34,23 +36,21 @@ def choose_sections(manifest: pd.DataFrame, evaluations: Sequence[Evaluation], p
         pictures: at most this many in all.
     """
     ids = candidates(manifest, evaluations)
-    ranked = _ranked(ids, evaluations[-1]) if evaluations else []
-    extremes = min(_EXTREMES, math.ceil(pictures / 4), pictures // 2, len(ranked) // 2)
-    worst, best = ranked[:extremes], ranked[len(ranked) - extremes :][::-1]
-    others = sorted(set(ids) - {*worst, *best})
-    sampled = _even_sample(others, max(0, pictures - 2 * extremes))
-    sections = []
-    if extremes:
-        name = evaluations[-1].name
-        sections = [
-            Section(title="Worst cases", explanation=f"Lowest IoU of {name}, worst first.", ids=tuple(worst)),
-            Section(title="Best cases", explanation=f"Highest IoU of {name}, best first.", ids=tuple(best)),
+    if not evaluations:
+        return _sampled(ids, pictures, "Images")
+    last, first = evaluations[-1], evaluations[0]
+    scores = last.images[RANKING_METRIC].reindex(ids)
+    rankings = [
+        ("Worst cases", f"Lowest IoU of {last.name}, worst first.", scores),
+        ("Best cases", f"Highest IoU of {last.name}, best first.", -scores),
+    ]
+    if len(evaluations) > 1:
+        gain = scores - first.images[RANKING_METRIC].reindex(ids)
+        rankings += [
+            ("Largest gains", f"Where {last.name} is furthest above {first.name}.", (-gain).where(gain > 0)),
+            ("Largest losses", f"Where {last.name} is furthest below {first.name}.", gain.where(gain < 0)),
         ]
-    if sampled:
-        shown = "All," if len(sampled) == len(others) else f"{len(sampled)} of {len(others)}, evenly spaced,"
-        title = "Other images" if extremes else "Images"
-        sections.append(Section(title=title, explanation=f"{shown} in the order of their ids.", ids=tuple(sampled)))
-    return sections
+    return _ranked(rankings, ids, pictures)
 
 
 def candidates(manifest: pd.DataFrame, evaluations: Sequence[Evaluation]) -> list[str]:
@@ -60,11 +60,31 @@ def candidates(manifest: pd.DataFrame, evaluations: Sequence[Evaluation]) -> lis
     return sorted((evaluated if evaluations else set(manifest.index)) - failed)
 
 
-def _ranked(ids: list[str], evaluation: Evaluation) -> list[str]:
-    scores = evaluation.images[RANKING_METRIC].reindex(ids).dropna()
-    return sorted(scores.index, key=lambda image_id: (scores[image_id], image_id))
+def _ranked(rankings: Sequence[tuple[str, str, pd.Series]], ids: list[str], pictures: int) -> list[Section]:
+    """Take the lowest of each ranking, a like number of each, then draw from the rest."""
+    rankable = min((int(ranking.notna().sum()) for _, _, ranking in rankings[:2]), default=0)
+    each = min(_EXTREMES, math.ceil(pictures / (2 * len(rankings))), pictures // len(rankings), rankable // 2)
+    sections: list[Section] = []
+    taken: set[str] = set()
+    for title, explanation, ranking in rankings:
+        free = ranking.dropna().drop(
+            index=[image_id for image_id in taken if image_id in ranking.index], errors="ignore"
+        )
+        chosen = sorted(free.index, key=lambda image_id, by=free: (by[image_id], image_id))[:each]
+        taken |= set(chosen)
+        if chosen:
+            sections.append(Section(title=title, explanation=explanation, ids=tuple(chosen)))
+    others = sorted(set(ids) - taken)
+    return [*sections, *_sampled(others, pictures - len(taken), "Random images" if sections else "Images")]
 
 
-def _even_sample(ids: list[str], number: int) -> list[str]:
-    # Evenly over the sorted ids: not cherry-picked, and neighbours often share a kind or a face.
-    return ids if number >= len(ids) else [ids[place * len(ids) // number] for place in range(number)]
+def _sampled(ids: list[str], number: int, title: str) -> list[Section]:
+    """Draw at random, always the same for the same ids: nobody picked them."""
+    if number <= 0 or not ids:
+        return []
+    if number >= len(ids):
+        return [Section(title=title, explanation="All, in the order of their ids.", ids=tuple(ids))]
+    places = generator(0, "report/sample", "images").choice(len(ids), size=number, replace=False)
+    drawn = tuple(ids[place] for place in sorted(places))
+    explanation = f"{number} of {len(ids)}, drawn at random (always the same draw), in the order of their ids."
+    return [Section(title=title, explanation=explanation, ids=drawn)]

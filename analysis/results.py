@@ -144,19 +144,25 @@ def read_evaluation(name: str, folder: Path) -> Evaluation:
         ResultsError: if the table is unreadable, lacks columns, or holds an image twice.
     """
     path = folder / "per_image.parquet"
-    if not path.is_file():
-        raise FileNotFoundError(f"evaluation {name!r}: {path} is missing: make it with `s3pot evaluate`")
-    try:
-        table = pd.read_parquet(path)
-    except (OSError, ValueError) as error:
-        raise ResultsError(f"evaluation {name!r}: {path} cannot be read: {error}") from error
-    missing = [column for column in ("id", "status") if column not in table.columns]
-    if missing:
-        raise ResultsError(f"evaluation {name!r}: {path} lacks the columns {', '.join(missing)}")
-    table["id"] = table["id"].astype(str)
+    table = read_table(path, ("id", "status"), "make it with `s3pot evaluate`", what=f"evaluation {name!r}: ")
+    return evaluation_of(name, folder, table)
+
+
+def evaluation_of(name: str, folder: Path, table: pd.DataFrame) -> Evaluation:
+    """Make an evaluation of a per-image table.
+
+    Args:
+        name: what the report calls it.
+        folder: where it lies.
+        table: one row per image, with id and status.
+
+    Raises:
+        ResultsError: if it holds an image twice.
+    """
+    table = table.assign(id=table["id"].astype(str))
     twice = table.loc[table["id"].duplicated(), "id"].tolist()
     if twice:
-        raise ResultsError(f"evaluation {name!r}: {path} holds {twice[0]!r} twice")
+        raise ResultsError(f"evaluation {name!r}: {folder / 'per_image.parquet'} holds {twice[0]!r} twice")
     # Optional columns become absent values, so that every reader finds them.
     every = dict.fromkeys(["status", "error", *ID_COLUMNS[2:], *METRIC_COLUMNS])
     images = table.set_index("id", drop=False).reindex(columns=["id", *every])
@@ -164,6 +170,31 @@ def read_evaluation(name: str, folder: Path) -> Evaluation:
     config = folder / "config.yaml"
     text = config.read_text(encoding="utf-8", errors="replace") if config.is_file() else ""
     return Evaluation(name=name, folder=folder, images=images.sort_index(), config=text)
+
+
+def read_table(path: Path, columns: Sequence[str], remedy: str, *, what: str = "") -> pd.DataFrame:
+    """Read a Parquet table of results.
+
+    Args:
+        path: the file.
+        columns: that it must have.
+        remedy: what to do when it is missing or damaged.
+        what: begins the message.
+
+    Raises:
+        FileNotFoundError: if it is missing.
+        ResultsError: if it is unreadable or lacks columns.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{what}{path} is missing: {remedy}")
+    try:
+        table = pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        raise ResultsError(f"{what}{path} cannot be read ({error}): {remedy}") from error
+    missing = [column for column in columns if column not in table.columns]
+    if missing:
+        raise ResultsError(f"{what}{path} lacks the columns {', '.join(missing)}: {remedy}")
+    return table
 
 
 def numbers_table(evaluations: Sequence[Evaluation]) -> NumbersTable | None:
