@@ -2,19 +2,22 @@
 
 import typer
 
-from ray_jobs import data, encode, evaluate, models, overfit, report, store, sync, train
+from ray_jobs import data, encode, evaluate, models, overfit, report, rerun, store, sweep, sync, train
 
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
     help="S3POT finds what covers a face, without occlusion labels. Each verb takes [FILE.yaml] [key=value ...] and "
-    "`s3pot VERB --help` lists its keys; `models` and `store` have verbs of their own, `sync` takes a folder.",
+    "`s3pot VERB --help` lists its keys; `models` and `store` have verbs of their own, `sync` and `rerun` take "
+    "a folder.",
 )
 app.command("data")(data.command)
 app.command("encode")(encode.command)
 app.command("train")(train.command)
 app.command("overfit")(overfit.command)
+app.command("sweep")(sweep.command)
+app.command("rerun")(rerun.command)
 app.command("evaluate")(evaluate.command)
 app.command("report")(report.command)
 app.command("sync")(sync.command)

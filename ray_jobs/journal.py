@@ -2,7 +2,8 @@
 
     runs/<kind>/<name>/tracking-<time>-<id>.jsonl
 
-    {"event": "open", "run": ID, "parent": ID or null, "experiment": "s3pot/train", "name": ..., "time": ms, "uri": ...}
+    {"event": "open", "run": ID, "parent": ID or null, "experiment": "s3pot/train", "name": ..., "time": ms, "uri": ...,
+     "tags": {...}}
     {"event": "params", "run": ID, "params": {...}}
     {"event": "metrics", "run": ID, "time": ms, "step": 3, "metrics": {...}}
     {"event": "artifact", "run": ID, "path": ..., "folder": ...}       path: from `runs` when it lies below it

@@ -73,7 +73,7 @@ class Upload:
             self._deleted.add(event["run"])  # somebody wanted it gone
             return
         if known is None:
-            tags = {JOURNAL_TAG: event["run"]}
+            tags = event.get("tags", {}) | {JOURNAL_TAG: event["run"]}  # journals of older versions have none
             if event["parent"] is not None and event["parent"] in self.run_ids:
                 tags[MLFLOW_PARENT_RUN_ID] = self.run_ids[event["parent"]]
             known = self.client.create_run(experiment_id, event["time"], tags, event["name"])

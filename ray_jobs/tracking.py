@@ -112,15 +112,22 @@ class TrackedRun:
         self._writer.write({"event": "artifact", "run": self.key, "path": place, "folder": folder})
 
     @contextmanager
-    def child(self, name: str, params: Mapping[str, Any]) -> Iterator["TrackedRun"]:
+    def child(
+        self, name: str, params: Mapping[str, Any], tags: Mapping[str, str] | None = None
+    ) -> Iterator["TrackedRun"]:
         """Open a run nested below this one."""
-        with _run(self._writer, name, params, parent=self.key) as run:
+        with _run(self._writer, name, params, tags or {}, parent=self.key) as run:
             yield run
 
 
 @contextmanager
 def tracked_run(
-    kind: str, name: str, params: Mapping[str, Any], runs: Path, folder: Path | None = None
+    kind: str,
+    name: str,
+    params: Mapping[str, Any],
+    runs: Path,
+    folder: Path | None = None,
+    tags: Mapping[str, str] | None = None,
 ) -> Iterator[TrackedRun]:
     """Open a run in the experiment `s3pot/<kind>`; it ends as FAILED when the block raises, as KILLED when interrupted.
 
@@ -130,13 +137,14 @@ def tracked_run(
         params: nested mappings are flattened to dotted keys.
         runs: folder of all results, home of the default database.
         folder: of this run, below `runs`; `<runs>/<kind>/<name>` unless given.
+        tags: what the run can be found by, beside its parameters.
     """
     runs = Path(os.path.abspath(runs))
     with new_journal(folder or runs / kind / name) as journal:
         writer = _Writer(journal, tracking_uri(runs), runs, f"s3pot/{kind}")
         last_try = True
         try:
-            with _run(writer, name, params, parent=None) as run:
+            with _run(writer, name, params, tags or {}, parent=None) as run:
                 yield run
         except (KeyboardInterrupt, SystemExit):
             last_try = False  # who interrupts does not want to wait for a server
@@ -155,10 +163,12 @@ def tracking_uri(runs: Path) -> str:
 
 
 @contextmanager
-def _run(writer: _Writer, name: str, params: Mapping[str, Any], parent: str | None) -> Iterator[TrackedRun]:
+def _run(
+    writer: _Writer, name: str, params: Mapping[str, Any], tags: Mapping[str, str], parent: str | None
+) -> Iterator[TrackedRun]:
     run = TrackedRun(uuid.uuid4().hex, writer)
     opened = {"event": "open", "run": run.key, "parent": parent, "experiment": writer.experiment, "name": name}
-    writer.write(opened | {"time": milliseconds(), "uri": writer.destination})
+    writer.write(opened | {"time": milliseconds(), "uri": writer.destination, "tags": dict(tags)})
     if parent is None and run.run_id is not None:
         _log.info("MLflow: %s", writer.upload.link(opened))
     writer.write({"event": "params", "run": run.key, "params": {key: str(value) for key, value in _flatten(params)}})

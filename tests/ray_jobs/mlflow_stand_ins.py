@@ -1,8 +1,14 @@
 """What the tests of tracking share: a ready database, a server that never answers, and what a database holds."""
 
+import os
 import shutil
+import signal
 import socket
+import subprocess
+import sys
 import threading
+import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -62,3 +68,32 @@ def silent_server() -> Iterator[tuple[str, list[socket.socket]]]:
         thread.join()
     for connection in taken:
         connection.close()
+
+
+@contextmanager
+def mlflow_server(folder: Path, port: int) -> Iterator["subprocess.Popen[bytes]"]:
+    """A real server on loopback; it has its own process group, so that its workers go with it."""
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}"]
+    command += ["--artifacts-destination", str(folder / "artifacts"), "--host", "127.0.0.1", "--port", str(port)]
+    with (folder / "server.log").open("ab") as log:
+        server = subprocess.Popen(
+            [*command, "--workers", "1"], cwd=folder, stdout=log, stderr=log, start_new_session=True
+        )
+    try:
+        for _ in range(600):
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5).close()
+                break
+            except OSError:
+                assert server.poll() is None, (folder / "server.log").read_text()
+                time.sleep(0.1)
+        yield server
+    finally:
+        if server.poll() is None:
+            kill_server(server)
+
+
+def kill_server(server: "subprocess.Popen[bytes]") -> None:
+    """Kill a server with its workers."""
+    os.killpg(server.pid, signal.SIGKILL)
+    server.wait()

@@ -1,14 +1,6 @@
 """`s3pot sync`: what a server lacks gets there once, whatever happened to the run or the server."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
-import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -19,7 +11,15 @@ from ray_jobs.cli import app
 from ray_jobs.journal import PATTERN, Journal
 from ray_jobs.sync import sync
 from ray_jobs.tracking import tracked_run, tracking_uri
-from tests.ray_jobs.mlflow_stand_ins import free_port, put_database, silent_server, stored_metrics, stored_runs
+from tests.ray_jobs.mlflow_stand_ins import (
+    free_port,
+    kill_server,
+    mlflow_server,
+    put_database,
+    silent_server,
+    stored_metrics,
+    stored_runs,
+)
 
 
 @pytest.fixture
@@ -193,34 +193,6 @@ def test_exit_codes_and_sentences(runs: Path, empty_database: Path, monkeypatch:
     assert (damaged.exit_code, "damaged" in damaged.stderr) == (1, True)
 
 
-@contextmanager
-def _mlflow_server(folder: Path, port: int) -> Iterator["subprocess.Popen[bytes]"]:
-    """A real server on loopback; it has its own process group, so that its workers go with it."""
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}"]
-    command += ["--artifacts-destination", str(folder / "artifacts"), "--host", "127.0.0.1", "--port", str(port)]
-    with (folder / "server.log").open("ab") as log:
-        server = subprocess.Popen(
-            [*command, "--workers", "1"], cwd=folder, stdout=log, stderr=log, start_new_session=True
-        )
-    try:
-        for _ in range(600):
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5).close()
-                break
-            except OSError:
-                assert server.poll() is None, (folder / "server.log").read_text()
-                time.sleep(0.1)
-        yield server
-    finally:
-        if server.poll() is None:
-            _kill(server)
-
-
-def _kill(server: "subprocess.Popen[bytes]") -> None:
-    os.killpg(server.pid, signal.SIGKILL)
-    server.wait()
-
-
 @pytest.mark.chaos
 def test_a_server_killed_in_the_middle_of_a_run_has_everything_once_after_sync(
     tmp_path: Path, empty_database: Path, monkeypatch: pytest.MonkeyPatch
@@ -229,18 +201,18 @@ def test_a_server_killed_in_the_middle_of_a_run_has_everything_once_after_sync(
     port = free_port()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
     runs = tmp_path / "runs"
-    with _mlflow_server(tmp_path, port) as server:
+    with mlflow_server(tmp_path, port) as server:
         with tracked_run("train", "x", {"lam": 0.5}, runs) as run:
             for step in range(20):
                 if step == 10:
                     assert run.run_id is not None, "the first half went to the server"
-                    _kill(server)
+                    kill_server(server)
                 run.log_metrics({"total": 1.0 / (step + 1), "iou": step / 20}, step=step)
             run.log_artifact(next(runs.rglob(PATTERN)))
     direct = f"sqlite:///{tmp_path / 'mlflow.db'}"
     [half] = stored_runs(direct)
     assert (len(stored_metrics(direct, half)), half.info.status) == (20, "RUNNING")
-    with _mlflow_server(tmp_path, port):
+    with mlflow_server(tmp_path, port):
         assert [entry.outcome for entry in sync(runs)] == ["uploaded"]
         assert [entry.outcome for entry in sync(runs)] == ["there already"]
         artifacts = [artifact.path for artifact in MlflowClient().list_artifacts(half.info.run_id)]

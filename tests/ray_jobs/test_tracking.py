@@ -2,6 +2,8 @@
 
 import json
 import logging
+import multiprocessing
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,14 @@ from ray_jobs import tracking
 from ray_jobs.mlflow_upload import LONGEST_WAIT
 from ray_jobs.sync import sync
 from ray_jobs.tracking import tracked_run, tracking_uri
-from tests.ray_jobs.mlflow_stand_ins import free_port, put_database, silent_server, stored_metrics, stored_runs
+from tests.ray_jobs.mlflow_stand_ins import (
+    free_port,
+    mlflow_server,
+    put_database,
+    silent_server,
+    stored_metrics,
+    stored_runs,
+)
 
 
 @pytest.fixture
@@ -210,3 +219,79 @@ def test_whichever_call_fails_everything_is_there_once(
         _assert_small_run_is_there_once(uri)
         assert [entry.outcome for entry in sync(runs)] == ["there already"]
     assert failing > 12, "every call was made to fail, and then none"
+
+
+def test_tags_are_found_in_mlflow_and_in_the_journal(runs: Path) -> None:
+    with (
+        tracked_run("kind", "x", {}, runs, tags={"s3pot.code": "abc"}) as run,
+        run.child("inner", {}, {"s3pot.trial": "123"}) as child,
+    ):
+        pass
+    client = MlflowClient(tracking_uri(runs))
+    assert client.get_run(run.run_id).data.tags["s3pot.code"] == "abc"
+    assert client.get_run(child.run_id).data.tags["s3pot.trial"] == "123"
+    assert [event["tags"] for event in _events(runs) if event["event"] == "open"] == [
+        {"s3pot.code": "abc"},
+        {"s3pot.trial": "123"},
+    ]
+
+
+WRITERS, TRIALS, EPOCHS = 8, 3, 5
+
+
+def write_a_sweep(number: int, runs: Path, uri: str | None) -> None:
+    """What one of several jobs does at the same time; runs in a process of its own."""
+    if uri is not None:
+        os.environ["MLFLOW_TRACKING_URI"] = uri
+    note = runs / f"note-{number}.txt"
+    note.write_text("x")
+    with tracked_run("sweep", f"sweep-{number}", {"lam": 0.5}, runs, tags={"number": str(number)}) as run:
+        for trial in range(TRIALS):
+            with run.child(f"{number}/{trial}", {"seed": trial}, {"number": str(number)}) as child:
+                for epoch in range(EPOCHS):
+                    child.log_metrics({"total": number + trial / 10 + epoch / 100, "iou": 0.5}, step=epoch)
+        run.log_artifact(note)
+
+
+def _write_at_once(runs: Path, uri: str | None) -> None:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["ray_jobs.tracking", __name__])  # MLflow is imported once, not eight times
+    jobs = [context.Process(target=write_a_sweep, args=(number, runs, uri)) for number in range(WRITERS)]
+    for job in jobs:
+        job.start()
+    for job in jobs:
+        job.join(120)
+    assert [job.exitcode for job in jobs] == [0] * WRITERS
+
+
+def _assert_all_is_there_once(uri: str, runs: Path) -> None:
+    found = stored_runs(uri)
+    parents = {run.info.run_id: run for run in found if "mlflow.parentRunId" not in run.data.tags}
+    assert (len(parents), len(found)) == (WRITERS, WRITERS * (1 + TRIALS))
+    assert {run.info.status for run in found} == {"FINISHED"}
+    for run in found:
+        if run.info.run_id in parents:
+            continue
+        parent = parents[run.data.tags["mlflow.parentRunId"]]
+        assert parent.data.tags["number"] == run.data.tags["number"]
+        start = int(run.data.tags["number"]) + int(run.data.params["seed"]) / 10
+        expected = [("iou", 0.5, epoch) for epoch in range(EPOCHS)]
+        expected += [("total", start + epoch / 100, epoch) for epoch in range(EPOCHS)]
+        assert [entry[:3] for entry in stored_metrics(uri, run)] == expected
+    last = [path.read_text().splitlines()[-1] for path in runs.rglob("tracking-*.jsonl")]
+    assert [json.loads(line)["event"] for line in last] == ["uploaded"] * WRITERS, "without `sync`"
+
+
+def test_eight_writers_of_one_database_lose_nothing(runs: Path) -> None:
+    _write_at_once(runs, None)
+    _assert_all_is_there_once(tracking_uri(runs), runs)
+
+
+@pytest.mark.slow
+def test_eight_writers_of_one_server_lose_nothing(tmp_path: Path, empty_database: Path) -> None:
+    put_database(empty_database, tmp_path)
+    port, runs = free_port(), tmp_path / "runs"
+    runs.mkdir()
+    with mlflow_server(tmp_path, port):
+        _write_at_once(runs, f"http://127.0.0.1:{port}")
+    _assert_all_is_there_once(f"sqlite:///{tmp_path / 'mlflow.db'}", runs)
