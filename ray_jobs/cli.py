@@ -9,10 +9,10 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
     help="S3POT finds what covers a face, without occlusion labels. Each verb takes [FILE.yaml] [key=value ...] and "
-    "`s3pot VERB --help` lists its keys; `models` and `store` have verbs of their own, `sync` and `rerun` take "
+    "`s3pot VERB --help` lists its keys; `data`, `models` and `store` have verbs of their own, `sync` and `rerun` take "
     "a folder.",
 )
-app.command("data")(data.command)
+app.add_typer(data.app, name="data")
 app.command("encode")(encode.command)
 app.command("train")(train.command)
 app.command("overfit")(overfit.command)

@@ -1,152 +1,26 @@
-"""Render composites with exact truth from faces with labels and cut-outs, as a folder with a manifest.
+"""Datasets in, masks back: import, split, composite, export. docs/data.md describes the manifest between them.
 
-    python ray_jobs/data.py faces=CelebAMask-HQ/train cutouts=occluders/train fold=dev composites=80 out=runs/data/dev
-
-`faces` holds images/*.jpg and labels/*.png (merged CelebAMask-HQ maps), `cutouts` one folder of RGBA pictures per kind;
-hats that faces of the same fold wear join them. Deterministic by seed. Kinds get quotas, and every face and every
-cut-out of a kind is used once before one is used twice.
+s3pot data import     collections of other formats -> one manifest with masks
+s3pot data split      who belongs to which split, by hash or person; near-duplicates across splits
+s3pot data composite  occluders over clean faces, with exact truth
+s3pot data export     masks -> PNG, COCO, LabelMe / X-AnyLabeling, the least certain first
 """
 
-import logging
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+import typer
 
-import numpy as np
-import pandas as pd
+from ray_jobs import data_composite, data_export, data_import, data_split
 
-from ray_jobs.job_cli import absolute, job_command, run_alone
-from s3pot.composite import Composite, Cutout, compose_covering, compose_decoy, list_cutouts, load_cutout, unoccluded
-from s3pot.composite.benchmark_plan import PlannedPicture, plan_benchmark
-from s3pot.composite.difficulty import PRESETS, Difficulty, Preset
-from s3pot.composite.harvest import worn_hats
-from s3pot.composite.rendering import NamedComposite, write_composites
-from s3pot.data.folds import Fold
-from s3pot.pretrain.faces import FaceBank, list_faces, load_faces
-from s3pot.pretrain.material import read_excluded
-from s3pot.pretrain.samples import KIND_WEIGHTS
-from s3pot.seeding import generator
-
-_log = logging.getLogger("s3pot.data")
-
-# Segments of natural photographs are things that nobody holds before a face: good for training, odd in a benchmark.
-_TRAINING_ONLY = "segments"
-_UNKNOWN_KIND_WEIGHT = 0.1
-
-
-@dataclass(frozen=True, kw_only=True)
-class CompositesConfig:
-    """Which composites are rendered.
-
-    Attributes:
-        faces: folder with images/ and labels/ of one split.
-        cutouts: folder with one folder of RGBA cut-outs per kind.
-        out: folder that is written: images, clean, truth, region, parsing, manifest.parquet.
-        fold: faces and cut-outs of this fold of a training split; None = all, for a `val` split.
-        composites: pictures with an occluder.
-        decoys: pictures with a seam and no occluder.
-        clean: faces without anything on them.
-        difficulty: how hard the composites are, a preset.
-        knobs: single ranges of the preset `standard` changed instead; not together with another preset.
-        size: side in pixels; also the size that is composited at.
-        exclude: text file of face ids that are no clean bases.
-        seed: of every draw.
-    """
-
-    faces: Path
-    cutouts: Path
-    out: Path
-    fold: Fold | None = None
-    composites: int = 80
-    decoys: int = 10
-    clean: int = 10
-    difficulty: Preset = "standard"
-    knobs: Difficulty | None = None
-    size: int = 256
-    exclude: Path = Path("experiments/excluded_faces.txt")
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        """Check ranges."""
-        for key in ("composites", "decoys", "clean"):
-            if getattr(self, key) < 0:
-                raise ValueError(f"{key} must be at least 0, got {getattr(self, key)}")
-        if not self.composites + self.decoys + self.clean:
-            raise ValueError("composites, decoys and clean are all 0: nothing to render")
-        if self.knobs is not None and self.difficulty != "standard":
-            raise ValueError(f"knobs change the preset standard: leave out difficulty={self.difficulty} or the knobs")
-
-    @property
-    def drawn_from(self) -> Difficulty:
-        """The ranges that composites are drawn from."""
-        return self.knobs or PRESETS[self.difficulty]
-
-
-def render(config: CompositesConfig) -> pd.DataFrame:
-    """Render and return the manifest."""
-    excluded = read_excluded(config.exclude)
-    faces = load_faces(config.faces, list_faces(config.faces, config.fold, excluded), config.size)
-    cutouts = [load_cutout(kind, path) for kind, path in list_cutouts(config.cutouts, config.fold)]
-    cutouts += worn_hats(config.faces, config.fold, excluded)
-    by_kind: dict[str, list[str]] = {}
-    for cutout in cutouts:
-        by_kind.setdefault(cutout.kind, []).append(cutout.id)
-    _log.info("%d faces, cut-outs: %s", len(faces), {kind: len(ids) for kind, ids in sorted(by_kind.items())})
-    plan = plan_benchmark(
-        faces.ids,
-        by_kind,
-        {kind: KIND_WEIGHTS.get(kind, _UNKNOWN_KIND_WEIGHT) for kind in by_kind if kind != _TRAINING_ONLY},
-        composites=config.composites,
-        decoys=config.decoys,
-        clean=config.clean,
-        occluders=config.drawn_from.occluders,
-        seed=config.seed,
-    )
-    named = _composites(config, plan, faces, {cutout.id: cutout for cutout in cutouts})
-    manifest = write_composites(named, absolute(config.out))
-    _log.info("%d pictures: %s", len(manifest), manifest["kind"].value_counts().to_dict())
-    return manifest
-
-
-def _composites(
-    config: CompositesConfig, plan: list[PlannedPicture], faces: FaceBank, cutouts: Mapping[str, Cutout]
-) -> Iterator[NamedComposite]:
-    rows = {face: row for row, face in enumerate(faces.ids)}
-    for number, planned in enumerate(plan):
-        name = f"{number:05d}-{planned.face[:12]}"
-        row = rows[planned.face]
-        clean, parsing = faces.images[row], faces.parsings[row]
-        donor = None if planned.donor is None else faces.images[rows[planned.donor]]
-        composite = _rendered(config, planned, clean, parsing, donor, cutouts, name)
-        yield NamedComposite(id=name, face_id=planned.face, composite=composite, parsing=parsing)
-
-
-def _rendered(
-    config: CompositesConfig,
-    planned: PlannedPicture,
-    clean: np.ndarray,
-    parsing: np.ndarray,
-    donor: np.ndarray | None,
-    cutouts: Mapping[str, Cutout],
-    name: str,
-) -> Composite:
-    if planned.role == "clean":
-        return unoccluded(clean, parsing)
-    if donor is not None:
-        rng = generator(config.seed, "composites", name)
-        return compose_decoy(clean, parsing, donor, cutouts[planned.cutouts[0]], rng, config.drawn_from)
-    rest = planned.cutouts[1:]
-    choices = [[cutouts[cutout] for cutout in (first, *rest)] for first in (planned.cutouts[0], *planned.spares)]
-
-    def rng_of(attempt: int) -> np.random.Generator:
-        return generator(config.seed, "composites", f"{name}/{attempt}" if attempt else name)
-
-    return compose_covering(clean, parsing, choices, rng_of, config.drawn_from)
-
-
-SMOKE: dict[str, Any] = {"composites": 4, "decoys": 1, "clean": 1}
-command = job_command(CompositesConfig, render, SMOKE, __doc__ or "")
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    help="Datasets in, masks back: import -> split -> composite -> ... -> export -> correct -> import. Each takes "
+    "[FILE.yaml] [key=value ...], `s3pot data VERB --help` lists its keys, and docs/data.md describes the manifest.",
+)
+app.command("import")(data_import.command)
+app.command("split")(data_split.command)
+app.command("composite")(data_composite.command)
+app.command("export")(data_export.command)
 
 if __name__ == "__main__":
-    run_alone(command)
+    app()

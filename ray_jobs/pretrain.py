@@ -15,9 +15,9 @@ Models that never saw a kind of occluder go to a folder of their own; `--scale` 
     python ray_jobs/pretrain.py nano_sam --data ../shared/data --leave-out hands      (-> runs/weights-without-hands)
     S3POT_WEIGHTS=runs/weights-without-hands python ray_jobs/ladder.py manifest=runs/data/dev/manifest.parquet head=none
 
-With `--measure-on runs/data/dev/manifest.parquet` (made by `s3pot data experiments/dev_composites.yaml`) the numbers of
-a model go into its card; all but `supervised` have one. Training sees only the fold `prefix` of the training split. A
-training that was stopped goes on from its last checkpoint; one that is finished is not repeated.
+With `--measure-on runs/data/dev/manifest.parquet` (made by `s3pot data composite experiments/dev_composites.yaml`) the
+numbers of a model go into its card; all but `supervised` have one. Training sees only the fold `prefix` of the training
+split. A training that was stopped goes on from its last checkpoint; one that is finished is not repeated.
 """
 
 import logging

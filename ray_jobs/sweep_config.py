@@ -94,7 +94,8 @@ class SweepConfig:
 
     Attributes:
         title: what it shows, for tables and reports.
-        data: folder with a folder of composites per set, each with a manifest.parquet, as `s3pot data` makes them.
+        data: folder with a folder of composites per set, each with a manifest.parquet, as `s3pot data composite` makes
+            them.
         train_on: set to train on.
         evaluate_on: set to evaluate on; every choice is made on `dev`.
         train_images: train on so many images, drawn by a hash of their ids; 0 = all.

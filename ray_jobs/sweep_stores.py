@@ -76,7 +76,9 @@ def read_images(data: Path, name: str, number: int) -> ImageSet:
     """
     manifest = data / name / "manifest.parquet"
     if not manifest.is_file():
-        raise FileNotFoundError(f"{manifest}: no such set of composites; make it with `s3pot data`, or set data=FOLDER")
+        raise FileNotFoundError(
+            f"{manifest}: no such set of composites; make it with `s3pot data composite`, or set data=FOLDER"
+        )
     items = list_inputs(str(manifest))
     if number > len(items):
         raise ConfigError(str(manifest), [f"holds {len(items)} images, {number} are wanted"])

@@ -1,1 +1,1 @@
-"""Datasets: face collections on disk and the folds that keep them apart."""
+"""Datasets: reading other people's formats into one manifest, splitting them, giving masks back (docs/data.md)."""

@@ -137,9 +137,9 @@ def test_help_names_every_key() -> None:
     assert "where it reads" in text
 
 
-@pytest.mark.parametrize("verb", ["data", "encode", "train", "overfit", "evaluate", "report"])
+@pytest.mark.parametrize("verb", ["data composite", "encode", "train", "overfit", "sweep", "evaluate", "report"])
 def test_every_verb_has_help_with_its_keys(verb: str) -> None:
-    result = CliRunner().invoke(app, [verb, "--help"])
+    result = CliRunner().invoke(app, [*verb.split(), "--help"])
     assert result.exit_code == 0
     assert "Keys:" in result.stdout
 

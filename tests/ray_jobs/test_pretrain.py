@@ -32,7 +32,7 @@ from s3pot.pretrain.faces import FaceBank
 from s3pot.pretrain.loop import BatchMaker, Phase, PretrainConfig
 from s3pot.pretrain.parser_training import ParserBatches
 from tests.faces import draw_face
-from tests.ray_jobs.test_data import SKIN_TO_CELEBAMASK
+from tests.ray_jobs.test_data_composite import SKIN_TO_CELEBAMASK
 
 
 @pytest.fixture(scope="module")

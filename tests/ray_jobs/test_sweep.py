@@ -204,7 +204,7 @@ def test_what_is_wrong_is_said_before_anything_starts(place: Path, runs: Path) -
     ):
         with pytest.raises(ConfigError):
             sweep(config(place, runs, *words))
-    with pytest.raises(FileNotFoundError, match="make it with `s3pot data`"):
+    with pytest.raises(FileNotFoundError, match="make it with `s3pot data composite`"):
         sweep(config(place, runs, "data=/nowhere"))
     assert not (runs / "sweep").exists()
 

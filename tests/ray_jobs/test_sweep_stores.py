@@ -43,7 +43,7 @@ def test_the_identity_is_of_ids_and_contents(data: Path) -> None:
 def test_too_many_and_none_at_all(data: Path) -> None:
     with pytest.raises(ConfigError, match="holds 40 images, 41 are wanted"):
         read_images(data, "dev", 41)
-    with pytest.raises(FileNotFoundError, match="make it with `s3pot data`"):
+    with pytest.raises(FileNotFoundError, match="make it with `s3pot data composite`"):
         read_images(data, "val", 0)
 
 

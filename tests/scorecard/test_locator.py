@@ -16,7 +16,7 @@ from s3pot.scorecard.dev_scenes import DevScene, LocatorMaterial, Picture, draw_
 from s3pot.scorecard.estimates import quantile_of
 from s3pot.scorecard.locator import compare_faces, estimate_locator, measure_photographs, measure_scenes
 from tests.faces import draw_face, draw_faces, make_cutout
-from tests.ray_jobs.test_data import SKIN_TO_CELEBAMASK
+from tests.ray_jobs.test_data_composite import SKIN_TO_CELEBAMASK
 from tests.stand_ins import FixedLocator
 
 BLUE = make_cutout("objects", "disc", (0, 0, 255), (90, 90))
