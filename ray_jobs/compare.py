@@ -4,7 +4,10 @@
     python ray_jobs/compare.py first=runs/ladder/all second=runs/ladder/without-hands apart=hands rung=true_prompts
 
 Results are folders with a `per_image.parquet`, as `evaluate` and `ladder` write them. The difference is second minus
-first, per image; intervals resample faces and cut-outs.
+first, per image; intervals resample faces and cut-outs. `clear` says whether the interval excludes 0: then, and only
+then, one is called better. There is no p-value: images share faces and cut-outs in two ways at once, so there are no
+units whose signs could be exchanged, and a number from turning the interval around would say no more than the interval.
+Many groups are many intervals: one in twenty misses.
 """
 
 import sys
@@ -47,7 +50,7 @@ class CompareConfig:
 
 
 def compare(config: CompareConfig) -> pd.DataFrame:
-    """Compare and print; returns one row per group: group, n, first, second, difference, low, high.
+    """Compare and print; returns one row per group: group, n, first, second, difference, low, high, clear.
 
     Raises:
         ResultsError: if a table is missing, lacks the metric, or the images are not the same.
@@ -103,6 +106,7 @@ def _row(name: str, first: pd.DataFrame, second: pd.DataFrame, config: CompareCo
         "difference": difference.mean,
         "low": difference.low,
         "high": difference.high,
+        "clear": difference.excludes(0.0),
     }
 
 

@@ -1,10 +1,10 @@
-"""Evaluate a head on a store: masks and per-image metrics against whatever truth the store's manifest names.
+"""Evaluate what predicts on a store: masks and per-image metrics against whatever truth the store's manifest names.
 
 Metrics are computed in the original frame. A failed image stays a row; a face that was not found is a result with an
 empty mask [design 5.11-5.13].
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from s3pot.sam.promptable import PromptableSam
 from s3pot.store.prompt_store import PromptStore, stored_parsing, stored_transform
 
 _BATCH = 16
+UNKNOWN_KIND = "unknown"
 _ID_COLUMNS = ("id", "path", "status", "error", "kind", "face_id", "cutout_id")
 Mask = Bool[np.ndarray, "h w"]
 
@@ -58,6 +59,10 @@ def _read_mask(path: str | None) -> Mask | None:
     return decode_png(Path(path).read_bytes(), path) > 127
 
 
+Predict = Callable[[Sequence[Any]], Mapping[str, OcclusionPrediction]]
+"""From manifest rows with a face to predictions in the aligned frame, by id."""
+
+
 def evaluate_store(
     store: PromptStore,
     sam: PromptableSam,
@@ -66,7 +71,7 @@ def evaluate_store(
     ids: Sequence[str] | None = None,
     on_mask: Callable[[str, Mask], None] | None = None,
 ) -> pd.DataFrame:
-    """Predict and measure every image of a store.
+    """Predict with a head and measure every image of a store.
 
     Args:
         store: with or without truth.
@@ -78,15 +83,44 @@ def evaluate_store(
     Returns:
         One row per image: id, path, status, error, kind, face_id, cutout_id and `METRIC_COLUMNS`.
     """
+    predict = head_predictor(store, sam, reweighter)
+    return evaluate_with(store, predict, ids=ids, on_mask=on_mask, token_grid=sam.token_grid)
+
+
+def evaluate_with(
+    store: PromptStore,
+    predict: Predict,
+    *,
+    ids: Sequence[str] | None = None,
+    on_mask: Callable[[str, Mask], None] | None = None,
+    token_grid: tuple[int, int] | None = None,
+) -> pd.DataFrame:
+    """Predict by any means and measure every image of a store.
+
+    Args:
+        store: with or without truth.
+        predict: what predicts; a row that it gives nothing for counts as nothing found.
+        ids: as in `evaluate_store`.
+        on_mask: as in `evaluate_store`.
+        token_grid: (h, w) of the stored prompts, where these made the prediction and are to be measured with it.
+
+    Returns:
+        As `evaluate_store`.
+    """
     rows = store.rows()
     if ids is not None:
         rows = rows[rows["id"].isin(set(ids))]
     measured = []
     for chunk in _chunks(list(rows.itertuples(index=False))):
-        predicted = _predict_rows(store, sam, reweighter, [row for row in chunk if row.parsing_png is not None])
+        predicted = predict([row for row in chunk if row.parsing_png is not None])
         for row in chunk:
-            measured.append(measure_row(row, predicted.get(row.id), sam.token_grid, on_mask))
-    return pd.DataFrame(measured, columns=[*_ID_COLUMNS, *METRIC_COLUMNS])
+            measured.append(measure_row(row, predicted.get(row.id), token_grid, on_mask))
+    return per_image_table(measured)
+
+
+def per_image_table(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    """Make the table that `evaluate` writes: identity columns and `METRIC_COLUMNS`."""
+    return pd.DataFrame(rows, columns=[*_ID_COLUMNS, *METRIC_COLUMNS])
 
 
 def _chunks(rows: list[Any]) -> Iterator[list[Any]]:
@@ -94,24 +128,26 @@ def _chunks(rows: list[Any]) -> Iterator[list[Any]]:
         yield rows[first : first + _BATCH]
 
 
-def _predict_rows(
-    store: PromptStore, sam: PromptableSam, reweighter: nn.Module | None, rows: list[Any]
-) -> dict[str, OcclusionPrediction]:
-    """Predict in the aligned frame, by id."""
-    stored = store.records({row.id for row in rows})
-    by_id: dict[str, PromptRecord] = {stored.ids[place]: stored[place] for place in range(len(stored))}
-    prompted = [row for row in rows if row.id in by_id]
-    if not prompted:
-        return {}
-    masks = [face_mask(stored_parsing(row)) for row in prompted]
-    predictions = predict_occlusion(sam, reweighter, [by_id[row.id] for row in prompted], masks)
-    return {row.id: prediction for row, prediction in zip(prompted, predictions, strict=True)}
+def head_predictor(store: PromptStore, sam: PromptableSam, reweighter: nn.Module | None) -> Predict:
+    """Return what predicts with a head from stored tokens and prompts."""
+
+    def predict(rows: Sequence[Any]) -> Mapping[str, OcclusionPrediction]:
+        stored = store.records({row.id for row in rows})
+        by_id: dict[str, PromptRecord] = {stored.ids[place]: stored[place] for place in range(len(stored))}
+        prompted = [row for row in rows if row.id in by_id]
+        if not prompted:
+            return {}
+        masks = [face_mask(stored_parsing(row)) for row in prompted]
+        predictions = predict_occlusion(sam, reweighter, [by_id[row.id] for row in prompted], masks)
+        return {row.id: prediction for row, prediction in zip(prompted, predictions, strict=True)}
+
+    return predict
 
 
 def measure_row(
     row: Any,
     prediction: OcclusionPrediction | None,
-    token_grid: tuple[int, int],
+    token_grid: tuple[int, int] | None,
     on_mask: Callable[[str, Mask], None] | None = None,
 ) -> dict[str, Any]:
     """Measure the prediction for one manifest row in the original frame.
@@ -119,61 +155,66 @@ def measure_row(
     Args:
         row: manifest row (a named tuple of `PromptStore.rows`).
         prediction: aligned frame; None for a failed image or one without a face.
-        token_grid: (h, w) of the prompt ids.
+        token_grid: (h, w) of the prompt ids; None leaves the prompts out.
         on_mask: receives the mask in the original frame.
     """
-    result: dict[str, Any] = {name: getattr(row, name) for name in _ID_COLUMNS}
+    result = identity_columns(row)
     if row.status == FAILED:
         return result | dict.fromkeys(METRIC_COLUMNS, np.nan)
     size = (int(row.original_height), int(row.original_width))
     occlusion = face = np.zeros(size, dtype=bool)
     if prediction is not None:
         occlusion = to_original_frame(prediction.probability, stored_transform(row), size) > 0.5
-        face = _stored_face(row)
+        face = stored_face(row)
     if on_mask is not None:
         on_mask(row.id, occlusion)
-    truth = read_truth(row)
     # Prompt ids live on the token grid of the aligned crop: they can be judged only where that is the original frame.
     same_frame = prediction is not None and prediction.probability.shape == size
-    metrics = measure_image(
+    score = 0.0 if prediction is None else prediction.score
+    grid = token_grid if same_frame else None
+    return result | measure_occlusion(row, occlusion, face, score=score, token_grid=grid)
+
+
+def measure_occlusion(
+    row: Any,
+    occlusion: Mask,
+    face: Mask,
+    *,
+    score: float | None = None,
+    token_grid: tuple[int, int] | None = None,
+) -> dict[str, float]:
+    """Measure a predicted occlusion of one manifest row; all in the original frame.
+
+    Args:
+        row: names the truth.
+        occlusion: not clipped to the face.
+        face: the predicted face mask.
+        score: image-level occlusion score; None = the share of the face that is marked, as a bare mask allows.
+        token_grid: (h, w) of the stored prompt ids, to measure these too.
+    """
+    truth = read_truth(row)
+    if score is None:
+        score = int((occlusion & face).sum()) / max(1, int(face.sum())) if occlusion.shape == face.shape else np.nan
+    return measure_image(
         occlusion,
         face,
         true_occlusion=truth.occlusion,
         true_region=truth.region,
-        occlusion_score=0.0 if prediction is None else prediction.score,
-        occlusion_prompts=np.asarray(row.occlusion_prompts, dtype=np.int64) if same_frame else None,
-        face_prompts=np.asarray(row.face_prompts, dtype=np.int64) if same_frame else None,
-        token_grid=token_grid if same_frame else None,
+        occlusion_score=score,
+        occlusion_prompts=np.asarray(row.occlusion_prompts, dtype=np.int64) if token_grid else None,
+        face_prompts=np.asarray(row.face_prompts, dtype=np.int64) if token_grid else None,
+        token_grid=token_grid,
     )
-    return result | metrics
 
 
-def evaluate_masks(store: PromptStore, folder: Path) -> pd.DataFrame:
-    """Measure masks of another method, `<folder>/<id>.png` in the original frame, on a store's images and face masks.
-
-    A missing or unreadable mask is a failed row that names the file.
-    """
-    measured = []
-    for row in store.rows().itertuples(index=False):
-        result: dict[str, Any] = {name: getattr(row, name) for name in _ID_COLUMNS}
-        path = folder / f"{row.id}.png"
-        try:
-            occlusion = decode_png(path.read_bytes(), str(path)) > 127
-            truth = read_truth(row)
-            metrics = measure_image(
-                occlusion,
-                _stored_face(row),
-                true_occlusion=truth.occlusion,
-                true_region=truth.region,
-            )
-        except (OSError, ValueError) as error:
-            result |= {"status": FAILED, "error": f"{path}: {error}"}
-            metrics = dict.fromkeys(METRIC_COLUMNS, np.nan)
-        measured.append(result | metrics)
-    return pd.DataFrame(measured, columns=[*_ID_COLUMNS, *METRIC_COLUMNS])
+def identity_columns(row: Any) -> dict[str, Any]:
+    """Return who a manifest row is of; an image without kind is `unknown`, one without face id a face of its own."""
+    known: dict[str, Any] = {name: getattr(row, name) for name in _ID_COLUMNS}
+    return known | {"kind": known["kind"] or UNKNOWN_KIND, "face_id": known["face_id"] or row.id}
 
 
-def _stored_face(row: Any) -> Mask:
+def stored_face(row: Any) -> Mask:
+    """Return the predicted face mask of a manifest row, original frame; empty where no face was found."""
     size = (int(row.original_height), int(row.original_width))
     if row.parsing_png is None:
         return np.zeros(size, dtype=bool)

@@ -17,18 +17,16 @@ from typing import Any, Literal, assert_never, get_args
 
 import numpy as np
 import pandas as pd
-import torch
 from torch import nn
 
 from s3pot.evaluation import ImageTruth, read_truth
 from s3pot.head.records import PromptRecord
 from s3pot.images import decode_png, read_image
 from s3pot.metrics import measure_image
-from s3pot.metrics.prompt_quality import token_share
 from s3pot.parsing.classes import face_mask
 from s3pot.prediction import predict_occlusion
 from s3pot.prefix import FrozenPrefix, PrefixResult
-from s3pot.seeding import torch_generator
+from s3pot.prompt_controls import other_prompts, random_prompts, true_prompts
 
 Rung = Literal["random_prompts", "other_prompts", "chain", "clean_reference", "true_face", "true_prompts"]
 RUNGS: tuple[Rung, ...] = get_args(Rung)
@@ -63,7 +61,7 @@ def read_ladder_images(manifest: pd.DataFrame, size: int) -> list[LadderImage]:
     needed = ["path", "clean_path", "parsing_path", "truth_path", "region_path"]
     missing = [name for name in needed if name not in manifest or manifest[name].isna().any()]
     if missing:
-        raise ValueError(f"the ladder needs {', '.join(missing)} of every image: use composites made by `s3pot data`")
+        raise ValueError(f"the ladder needs {', '.join(missing)} of every image: use those of `s3pot data composite`")
     images = []
     for row in manifest.itertuples(index=False):
         image, clean = read_image(str(row.path)), read_image(str(row.clean_path))
@@ -137,40 +135,18 @@ def _rung(
         case "true_prompts":
             return chain, [_true_prompts(entry, stage, prefix) for entry, stage in zip(batch, chain, strict=True)]
         case "random_prompts":
-            return chain, [_random_prompts(stage, seed) for stage in chain]
+            return chain, [random_prompts(stage.record(), seed) for stage in chain]
         case "other_prompts":
-            others = [*chain[1:], chain[0]]
-            return chain, [_other_prompts(stage, other) for stage, other in zip(chain, others, strict=True)]
+            records = [stage.record() for stage in chain]
+            others = [*records[1:], records[0]]
+            return chain, [other_prompts(record, other) for record, other in zip(records, others, strict=True)]
         case _:
             assert_never(rung)
     return stages, [stage.record() for stage in stages]
-
-
-def _with_occlusion(stage: PrefixResult, occlusion: torch.Tensor) -> PromptRecord:
-    """Split the stage's face tokens into the given occlusion prompts and face prompts."""
-    in_face = torch.cat([stage.occlusion_prompts, stage.face_prompts]).sort().values
-    chosen = torch.isin(in_face, occlusion)
-    return PromptRecord(
-        id=stage.id,
-        image_tokens=stage.image_tokens,
-        occlusion_prompts=in_face[chosen],
-        face_prompts=in_face[~chosen],
-    )
 
 
 def _true_prompts(entry: LadderImage, stage: PrefixResult, prefix: FrozenPrefix) -> PromptRecord:
     truth = entry.truth.occlusion
     if truth is None:
         raise ValueError(f"{entry.row.id}: prompts from truth need a truth")
-    share = torch.from_numpy(token_share(truth, prefix.sam.token_grid)).flatten()
-    return _with_occlusion(stage, (share > 0.5).nonzero().flatten())
-
-
-def _random_prompts(stage: PrefixResult, seed: int) -> PromptRecord:
-    in_face = torch.cat([stage.occlusion_prompts, stage.face_prompts])
-    order = torch.randperm(len(in_face), generator=torch_generator(seed, "ladder/random", stage.id))
-    return _with_occlusion(stage, in_face[order[: len(stage.occlusion_prompts)]])
-
-
-def _other_prompts(stage: PrefixResult, other: PrefixResult) -> PromptRecord:
-    return _with_occlusion(stage, other.occlusion_prompts)
+    return true_prompts(stage.record(), truth, prefix.sam.token_grid)

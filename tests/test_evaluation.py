@@ -1,46 +1,25 @@
 """Evaluation of a store: frames, statuses, truth, foreign masks."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from s3pot.evaluation import evaluate_masks, evaluate_store, mask_path, mean_iou, measure_row, read_truth
-from s3pot.images import encode_png, write_png
+from s3pot.evaluation import evaluate_store, evaluate_with, mask_path, mean_iou, measure_row, read_truth
+from s3pot.images import write_png
+from s3pot.metrics.summary import summarise
 from s3pot.prediction import OcclusionPrediction
-from s3pot.store.manifest import SCHEMA, append_part, read_manifest
+from s3pot.store.manifest import append_part, read_manifest
 from s3pot.store.prompt_store import PromptStore, create_empty
-from tests.faces import draw_face
+from tests.manifest_rows import SIDE as SIZE
+from tests.manifest_rows import half_occluded_row as _row
+from tests.manifest_rows import left_half
 from tests.stand_ins import tiny_sam
 
-SIZE = 64
 GRID = (8, 8)
-
-
-def _row(folder: Path, **changes: object) -> dict[str, object]:
-    """A manifest row of a drawn face whose left half is occluded, in a picture of its own size."""
-    parsing = draw_face(SIZE)[1]
-    truth = np.zeros((SIZE, SIZE), dtype=np.uint8)
-    truth[:, :32] = 255
-    write_png(folder / "truth.png", truth)
-    row: dict[str, object] = dict.fromkeys(SCHEMA.names)
-    row |= {
-        "id": "a",
-        "path": "a.png",
-        "status": "ok",
-        "original_height": SIZE,
-        "original_width": SIZE,
-        "to_original": [1.0, 0, 0, 0, 1, 0],
-        "occlusion_prompts": [27],
-        "face_prompts": [28],
-        "parsing_png": encode_png(parsing),
-        "truth_path": str(folder / "truth.png"),
-        "kind": "objects",
-        "face_id": "f",
-        "cutout_id": "c",
-    }
-    return row | changes
 
 
 def _read(folder: Path, *rows: dict[str, object]) -> list[object]:
@@ -66,18 +45,12 @@ def test_a_perfect_prediction_in_the_original_frame(tmp_path: Path) -> None:
 
 
 def test_a_larger_photograph_is_measured_in_its_own_frame(tmp_path: Path) -> None:
-    write_png(tmp_path / "large.png", np.repeat(np.repeat(_half_truth(), 3, axis=0), 3, axis=1))
+    write_png(tmp_path / "large.png", np.repeat(np.repeat(left_half(), 3, axis=0), 3, axis=1))
     changes = {"original_height": 3 * SIZE, "original_width": 3 * SIZE, "truth_path": str(tmp_path / "large.png")}
     row = _row(tmp_path, to_original=[3.0, 0, 1, 0, 3, 1], **changes)
     measured = measure_row(_read(tmp_path, row)[0], _left_half(), GRID)
     assert measured["iou_unclipped"] > 0.98
     assert np.isnan(measured["prompt_precision"]), "prompt ids are of another frame"
-
-
-def _half_truth() -> np.ndarray:
-    truth = np.zeros((SIZE, SIZE), dtype=np.uint8)
-    truth[:, :32] = 255
-    return truth
 
 
 def test_no_face_is_an_empty_prediction_and_failed_is_nothing(tmp_path: Path) -> None:
@@ -101,14 +74,28 @@ def _store(folder: Path) -> PromptStore:
     return create_empty(folder, "x", {}, "fp16")
 
 
-def test_foreign_masks_and_a_missing_one(tmp_path: Path) -> None:
-    append_part(tmp_path / "manifest", [_row(tmp_path), _row(tmp_path, id="b")])
-    write_png(tmp_path / "masks" / "a.png", _half_truth())
-    table = evaluate_masks(_store(tmp_path), tmp_path / "masks").set_index("id")
-    assert table.loc["a", "iou_unclipped"] == 1.0
-    assert table.loc["b", "status"] == "failed"
-    assert "b.png" in table.loc["b", "error"]
-    assert mean_iou(table) == table.loc["a", "iou_face_mask"]
+def test_anything_can_predict_and_what_says_nothing_found_nothing(tmp_path: Path) -> None:
+    rows = [_row(tmp_path, id=name) for name in ("a", "b")]
+    append_part(tmp_path / "manifest", [*rows, _row(tmp_path, id="c", status="no_face", parsing_png=None)])
+    asked: list[list[str]] = []
+
+    def predict(wanted: Sequence[Any]) -> dict[str, OcclusionPrediction]:
+        asked.append([row.id for row in wanted])
+        return {"a": _left_half()}
+
+    table = evaluate_with(_store(tmp_path), predict).set_index("id")
+    assert asked == [["a", "b"]], "an image without a face is not asked about"
+    assert table["iou_unclipped"].tolist() == [1.0, 0.0, 0.0]
+    assert table["prompt_precision"].isna().all(), "the stored prompts made none of these"
+
+
+def test_a_store_of_images_about_which_nothing_is_known(tmp_path: Path) -> None:
+    unknown = {"kind": None, "face_id": None, "cutout_id": None}
+    append_part(tmp_path / "manifest", [_row(tmp_path, **unknown), _row(tmp_path, id="b", **unknown)])
+    table = evaluate_with(_store(tmp_path), lambda rows: {row.id: _left_half() for row in rows})
+    assert (table["kind"].tolist(), table["face_id"].tolist()) == (["unknown", "unknown"], ["a", "b"])
+    assert summarise(table, seed=0, replicates=10).value("iou_face_mask", scope="kind", kind="unknown").n == 2
+    assert mean_iou(table) == table["iou_face_mask"].mean()
 
 
 def test_an_empty_store_gives_an_empty_table(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from ray_jobs.data import CompositesConfig, render
+from ray_jobs.data_composite import CompositesConfig, render
 from ray_jobs.scorecard import ScorecardConfig, measure
 
 REPOSITORY = Path(__file__).parents[1]

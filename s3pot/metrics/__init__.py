@@ -9,7 +9,7 @@ from s3pot.metrics.abstention import (
     false_positive_rate,
     share_above,
 )
-from s3pot.metrics.boundary import BoundaryScore, boundary_score, default_tolerance_px, inner_boundary
+from s3pot.metrics.boundary import BoundaryScore, boundary_iou, boundary_score, default_tolerance_px, inner_boundary
 from s3pot.metrics.face_region import face_region, truth_inside_region
 from s3pot.metrics.intervals import (
     Interval,
@@ -22,6 +22,7 @@ from s3pot.metrics.occlusion_iou import (
     DefinedMean,
     Overlap,
     count_overlap,
+    foreground_background_iou,
     mean_of_defined,
     occlusion_overlaps,
     pooled_iou,
@@ -29,7 +30,9 @@ from s3pot.metrics.occlusion_iou import (
 )
 from s3pot.metrics.per_image import METRIC_COLUMNS, OCCLUDED_METRICS, measure_image
 from s3pot.metrics.prompt_quality import PromptQuality, prompt_quality, token_share
-from s3pot.metrics.summary import FAILED, ID_COLUMNS, Summary, summarise
+from s3pot.metrics.slices import slices
+from s3pot.metrics.summary import FAILED, ID_COLUMNS, SLICED_METRICS, Summary, summarise
+from s3pot.metrics.truth_shape import thin_share
 
 __all__ = [
     "AREA_LIMIT_PERCENT",
@@ -37,6 +40,7 @@ __all__ = [
     "ID_COLUMNS",
     "METRIC_COLUMNS",
     "OCCLUDED_METRICS",
+    "SLICED_METRICS",
     "AbstentionChoice",
     "BoundaryScore",
     "ClippedOverlaps",
@@ -46,6 +50,7 @@ __all__ = [
     "PromptQuality",
     "Summary",
     "auroc",
+    "boundary_iou",
     "boundary_score",
     "choose_abstention_threshold",
     "cluster_bootstrap_mean",
@@ -55,6 +60,7 @@ __all__ = [
     "face_region",
     "false_positive_area",
     "false_positive_rate",
+    "foreground_background_iou",
     "inner_boundary",
     "mean_of_defined",
     "measure_image",
@@ -64,7 +70,9 @@ __all__ = [
     "prompt_quality",
     "share_above",
     "share_of_truth_outside_face_mask",
+    "slices",
     "summarise",
+    "thin_share",
     "token_share",
     "truth_inside_region",
 ]

@@ -1,24 +1,31 @@
-"""Boundary F-score: how well the outline of a predicted occlusion follows the true one.
+"""How well the outline of a predicted occlusion follows the true one: boundary F-score and boundary IoU.
 
-The convention of the BSDS and DAVIS benchmarks: a boundary pixel counts as found when a boundary pixel of the other
-mask lies within a tolerance of 0.75 % of the image diagonal, rounded up to whole pixels (3 px at 256 x 256). Precision
-is the share of predicted boundary pixels found in the truth, recall the share of true ones found in the prediction, F
-their harmonic mean. Departure: any pixel within the tolerance counts, without the one-to-one assignment of BSDS (as in
-DAVIS).
+Boundary F: the convention of the BSDS and DAVIS benchmarks: a boundary pixel counts as found when a boundary pixel of
+the other mask lies within a tolerance of 0.75 % of the image diagonal, rounded up to whole pixels (3 px at 256 x 256).
+Precision is the share of predicted boundary pixels found in the truth, recall the share of true ones found in the
+prediction, F their harmonic mean. Departure: any pixel within the tolerance counts, without the one-to-one assignment
+of BSDS (as in DAVIS).
 
 The boundary is the mask's own outermost pixels (4-neighbours). The frame is no boundary: there the picture ends, not
 the object.
+
+Boundary IoU (B. Cheng et al., "Boundary IoU", CVPR 2021): IoU of the two masks, each cut down to its pixels within a
+distance of its own outline. As in the authors' code (bowenc0221/boundary-iou-api, boundary_iou/utils/boundary_utils.py)
+the distance is 2 % of the image diagonal, counted in squares (the larger of rows and columns), and here the frame does
+count as outline.
 """
 
 import math
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from scipy import ndimage
 
 from s3pot.metrics.mask_checks import BoolImage, require_bool_images
 
 TOLERANCE_OF_DIAGONAL = 0.0075
+BAND_OF_DIAGONAL = 0.02
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +84,39 @@ def boundary_score(predicted: BoolImage, truth: BoolImage, *, tolerance_px: floa
     recall = _share_near(true_boundary, predicted_boundary, tolerance)
     total = precision + recall
     return BoundaryScore(precision=precision, recall=recall, f=2 * precision * recall / total if total else 0.0)
+
+
+def default_band_px(height: int, width: int) -> int:
+    """Return the width of the band of boundary IoU for an image of this size: 2 % of the diagonal, at least 1."""
+    return max(1, round(BAND_OF_DIAGONAL * math.hypot(height, width)))
+
+
+def boundary_iou(predicted: BoolImage, truth: BoolImage, *, band_px: int | None = None) -> float:
+    """Return the IoU of the bands along the inside of the two outlines, in [0, 1]; NaN without truth.
+
+    Args:
+        predicted: (H, W) bool.
+        truth: (H, W) bool.
+        band_px: width of the bands in px; default `default_band_px`.
+
+    Raises:
+        ValueError: wrong dtype, different shapes, or a band below 1.
+    """
+    require_bool_images(predicted=predicted, truth=truth)
+    band = default_band_px(*truth.shape) if band_px is None else band_px
+    if band < 1:
+        raise ValueError(f"band_px must be at least 1; got {band_px}")
+    if not truth.any():
+        return math.nan
+    first, second = _inner_band(predicted, band), _inner_band(truth, band)
+    return int(np.count_nonzero(first & second)) / int(np.count_nonzero(first | second))
+
+
+def _inner_band(region: BoolImage, band_px: int) -> BoolImage:
+    """Return the pixels of the region from which fewer than `band_px` king's moves lead out of it or of the frame."""
+    padded = np.pad(region.astype(np.uint8), 1)
+    core = cv2.erode(padded, np.ones((3, 3), np.uint8), iterations=band_px)[1:-1, 1:-1]
+    return region & (core == 0)
 
 
 def _share_near(boundary: BoolImage, other: BoolImage, tolerance_px: float) -> float:

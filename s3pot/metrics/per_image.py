@@ -5,10 +5,15 @@ import math
 import numpy as np
 
 from s3pot.metrics.abstention import false_positive_area
-from s3pot.metrics.boundary import boundary_score
+from s3pot.metrics.boundary import boundary_iou, boundary_score
 from s3pot.metrics.mask_checks import BoolImage, TokenIds, require_bool_images
-from s3pot.metrics.occlusion_iou import occlusion_overlaps, share_of_truth_outside_face_mask
+from s3pot.metrics.occlusion_iou import (
+    foreground_background_iou,
+    occlusion_overlaps,
+    share_of_truth_outside_face_mask,
+)
 from s3pot.metrics.prompt_quality import prompt_quality, token_share
+from s3pot.metrics.truth_shape import thin_share
 
 # Averaged over occluded images.
 OCCLUDED_METRICS = (
@@ -18,6 +23,8 @@ OCCLUDED_METRICS = (
     "precision",
     "recall",
     "boundary_f",
+    "boundary_iou",
+    "fb_iou",
     "truth_outside_face_mask",
     "prompt_precision",
     "prompt_recall",
@@ -29,6 +36,8 @@ METRIC_COLUMNS = (
     "intersection",
     "union",
     "truth_pixels",
+    "truth_share",
+    "thin_share",
     "false_positive_area",
     "occlusion_score",
     "occlusion_prompt_count",
@@ -63,7 +72,8 @@ def measure_image(
 
     Returns:
         `METRIC_COLUMNS` -> value; NaN where undefined. `intersection` and `union` are those of the headline clipping,
-        as is boundary F.
+        as are the boundary metrics and FB-IoU. `truth_share` is the percentage of the face (R, or without clean labels
+        the predicted face with the truth) that is truly occluded, `thin_share` that of `truth_shape.py`.
 
     Raises:
         ValueError: wrong dtype, differing shapes, or prompts without a grid.
@@ -81,6 +91,9 @@ def measure_image(
     if true_region is None:
         row["iou_region"] = math.nan
         region = predicted_face_mask | true_occlusion
+    face_pixels = int(np.count_nonzero(region))
+    row["truth_share"] = 100.0 * row["truth_pixels"] / face_pixels if face_pixels else math.nan
+    row["thin_share"] = thin_share(true_occlusion & region, face_pixels)
     if occlusion_prompts is not None or face_prompts is not None:
         if token_grid is None:
             raise ValueError("token_grid is needed to place prompts; got None")
@@ -96,7 +109,7 @@ def _mask_metrics(
     overlaps = occlusion_overlaps(
         predicted_occlusion, predicted_face_mask, true_occlusion=true_occlusion, true_region=region
     )
-    truth = true_occlusion & region
+    truth, clipped = true_occlusion & region, predicted_occlusion & predicted_face_mask
     return {
         "iou_face_mask": overlaps.face_mask.iou,
         "iou_region": overlaps.region.iou,
@@ -105,7 +118,9 @@ def _mask_metrics(
         "union": float(overlaps.face_mask.union),
         "precision": overlaps.face_mask.precision,
         "recall": overlaps.face_mask.recall,
-        "boundary_f": boundary_score(predicted_occlusion & predicted_face_mask, truth).f,
+        "boundary_f": boundary_score(clipped, truth).f,
+        "boundary_iou": boundary_iou(clipped, truth),
+        "fb_iou": foreground_background_iou(clipped, truth),
         "truth_pixels": float(overlaps.face_mask.truth),
         "false_positive_area": false_positive_area(predicted_occlusion, predicted_face_mask, true_occlusion=truth),
         "truth_outside_face_mask": share_of_truth_outside_face_mask(

@@ -22,8 +22,10 @@ import pandas as pd
 from s3pot.metrics.abstention import AREA_LIMIT_PERCENT, auroc
 from s3pot.metrics.intervals import Interval, cluster_bootstrap_ratio
 from s3pot.metrics.per_image import METRIC_COLUMNS, OCCLUDED_METRICS
+from s3pot.metrics.slices import ATTRIBUTE, slices
 
 FAILED = "failed"
+SLICED_METRICS = ("iou_face_mask", "precision", "recall", "boundary_f", "boundary_iou")
 ID_COLUMNS = ("id", "status", "kind", "face_id", "cutout_id")
 
 
@@ -34,7 +36,8 @@ class Summary:
     metrics: pd.DataFrame
     """One row per scope, kind and metric, with `mean`, `low`, `high`, `level`, `n` (images used) and `undefined`
     (images of that scope where the metric is NaN). Scopes: `headline`, `overall` and `kind` over occluded images
-    (`OCCLUDED_METRICS`, `pooled_iou`); `clean` and `clean_kind` over clean ones (`false_positive_area`,
+    (`OCCLUDED_METRICS`, `pooled_iou`); `slice` over the groups of `slices.py`, with their name as kind
+    (`SLICED_METRICS`); `clean` and `clean_kind` over clean ones (`false_positive_area`,
     `share_above_limit`, and `auroc` against all occluded images, which carries no interval)."""
     counts: dict[str, int]
     """`rows`, `failed`, `truth_unknown`, `occluded`, `clean`, and `status_<status>` for every status in the table."""
@@ -78,8 +81,8 @@ def summarise(
     headline NaN. An image without `cutout_id` (a real photograph) is its own cut-out.
 
     Args:
-        table: one row per image, `ID_COLUMNS` and `METRIC_COLUMNS`; metric columns that are missing count as
-            undefined, except `truth_pixels`, which must be there.
+        table: one row per image, `ID_COLUMNS`, `METRIC_COLUMNS` and perhaps attributes; metric columns that are
+            missing count as undefined, except `truth_pixels`, which must be there.
         seed: of the bootstrap; every entry starts from it afresh, so entries depend neither on each other nor on row
             order.
         replicates: bootstrap replicates per entry.
@@ -100,6 +103,8 @@ def summarise(
     entries.add_occluded("overall", "", occluded)
     for kind, of_kind in occluded.groupby("kind"):
         entries.add_occluded("kind", str(kind), of_kind)
+    for name, chosen in slices(occluded).items():
+        entries.add_slice(name, occluded[chosen])
     entries.add_clean("clean", "", clean, occluded)
     for kind, of_kind in clean.groupby("kind"):
         entries.add_clean("clean_kind", str(kind), of_kind, occluded)
@@ -133,6 +138,11 @@ class _Entries:
         for metric in OCCLUDED_METRICS:
             self._add_ratio(scope, kind, metric, images, images[metric], strata=strata)
         self._add_ratio(scope, kind, "pooled_iou", images, images["intersection"], images["union"], strata=strata)
+
+    def add_slice(self, name: str, images: pd.DataFrame) -> None:
+        """Add the sliced metrics of one group of occluded images."""
+        for metric in SLICED_METRICS:
+            self._add_ratio("slice", name, metric, images, images[metric])
 
     def add_clean(self, scope: str, kind: str, images: pd.DataFrame, occluded: pd.DataFrame) -> None:
         """Add the metrics of faces without an occluder."""
@@ -210,7 +220,8 @@ def _checked(table: pd.DataFrame) -> pd.DataFrame:
     empty = needed | (measured & table[["kind", "face_id"]].isna().any(axis=1))
     if empty.any():
         raise ValueError(f"id, status, kind and face_id must be filled; empty in {table.loc[empty, 'id'].tolist()[:5]}")
-    rows = table.reindex(columns=[*ID_COLUMNS, *METRIC_COLUMNS])
+    attributes = [name for name in table.columns if str(name).startswith(ATTRIBUTE)]
+    rows = table.reindex(columns=[*ID_COLUMNS, *METRIC_COLUMNS, *attributes])
     rows["cutout_id"] = rows["cutout_id"].where(rows["cutout_id"].notna(), rows["id"])
     for name in ("kind", "face_id", "cutout_id"):
         rows[name] = rows[name].astype(str).where(rows[name].notna(), None)

@@ -3,7 +3,13 @@ import math
 import numpy as np
 import pytest
 
-from s3pot.metrics.boundary import boundary_score, default_tolerance_px, inner_boundary
+from s3pot.metrics.boundary import (
+    boundary_iou,
+    boundary_score,
+    default_band_px,
+    default_tolerance_px,
+    inner_boundary,
+)
 
 
 def square(size: int, rows: slice, columns: slice) -> np.ndarray:
@@ -110,3 +116,46 @@ def test_wrong_inputs_are_named():
         boundary_score(region, region, tolerance_px=-1.0)
     with pytest.raises(ValueError, match="tolerance_px"):
         boundary_score(region, region, tolerance_px=math.nan)
+
+
+def test_boundary_iou_by_hand():
+    # Two 3 x 3 squares side by side, one column apart: bands of one pixel are rims of 8, which share 4 of 12 pixels.
+    first, second = square(7, slice(2, 5), slice(1, 4)), square(7, slice(2, 5), slice(2, 5))
+    assert boundary_iou(first, second, band_px=1) == 4 / 12
+    # Of bands of two pixels nothing is left out: plain IoU.
+    assert boundary_iou(first, second, band_px=2) == 6 / 12
+    assert default_band_px(256, 256) == 7
+    assert default_band_px(4, 4) == 1
+
+
+def test_boundary_iou_of_empty_cases():
+    empty, full, some = np.zeros((9, 9), dtype=bool), np.ones((9, 9), dtype=bool), square(9, slice(0, 2), slice(0, 2))
+    assert math.isnan(boundary_iou(some, empty))
+    assert boundary_iou(empty, some) == 0.0
+    assert boundary_iou(full, full) == 1.0
+    with pytest.raises(ValueError, match="band_px must be at least 1; got 0"):
+        boundary_iou(full, full, band_px=0)
+
+
+def slow_band(region: np.ndarray, band: int) -> set[tuple[int, int]]:
+    height, width = region.shape
+
+    def outside(r: int, c: int) -> bool:
+        return not (0 <= r < height and 0 <= c < width) or not region[r, c]
+
+    steps = range(-band, band + 1)
+    return {
+        (r, c)
+        for r in range(height)
+        for c in range(width)
+        if region[r, c] and any(outside(r + dr, c + dc) for dr in steps for dc in steps)
+    }
+
+
+@pytest.mark.parametrize("band", [1, 2, 3])
+@pytest.mark.parametrize("seed", range(3))
+def test_boundary_iou_equals_squares_around_every_pixel(seed, band):
+    coarse = np.random.default_rng(seed).random((2, 5, 4)) < 0.6
+    predicted, truth = np.repeat(np.repeat(coarse, 4, axis=1), 4, axis=2)
+    a, b = slow_band(predicted, band), slow_band(truth, band)
+    assert boundary_iou(predicted, truth, band_px=band) == len(a & b) / len(a | b)

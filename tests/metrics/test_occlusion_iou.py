@@ -6,6 +6,7 @@ import pytest
 from s3pot.metrics.occlusion_iou import (
     Overlap,
     count_overlap,
+    foreground_background_iou,
     mean_of_defined,
     occlusion_overlaps,
     pooled_iou,
@@ -134,3 +135,11 @@ def test_wrong_inputs_are_named():
         occlusion_overlaps(EMPTY, EMPTY, true_occlusion=EMPTY, true_region=EMPTY.reshape(1, 4))
     with pytest.raises(ValueError, match="true_occlusion"):
         share_of_truth_outside_face_mask(EMPTY, true_occlusion=EMPTY.astype(float), true_region=EMPTY)
+
+
+def test_foreground_and_background_by_hand():
+    # Occluded: one of three pixels agrees; the rest: one of three.
+    assert foreground_background_iou(image(1, 1, 0, 0), image(0, 1, 1, 0)) == (1 / 3 + 1 / 3) / 2
+    assert foreground_background_iou(FULL, FULL) == 1.0
+    assert foreground_background_iou(FULL, image(1, 0, 0, 0)) == (1 / 4 + 0) / 2
+    assert math.isnan(foreground_background_iou(image(1, 0, 0, 0), EMPTY))

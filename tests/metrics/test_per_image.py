@@ -41,6 +41,8 @@ def test_every_metric_of_four_pixels_by_hand():
         "precision": 1 / 2,
         "recall": 1 / 2,
         "boundary_f": 1.0,  # every pixel lies within 1 px of a true one, and the other way round
+        "boundary_iou": 1 / 3,  # one pixel is its own band
+        "fb_iou": (1 / 3 + 1 / 3) / 2,  # rest: 1 and 3 predicted, 2 and 3 true
         "truth_outside_face_mask": 1 / 2,
         "prompt_precision": 1 / 2,
         "prompt_recall": 1.0,  # only token 0 is occluded and inside the face mask
@@ -49,6 +51,8 @@ def test_every_metric_of_four_pixels_by_hand():
         "intersection": 1.0,
         "union": 3.0,
         "truth_pixels": 2.0,
+        "truth_share": pytest.approx(200 / 3),
+        "thin_share": 0.0,  # it touches the frame: it goes on outside
         "false_positive_area": pytest.approx(100 / 3),
         "occlusion_score": 0.7,
         "occlusion_prompt_count": 2.0,
@@ -67,7 +71,7 @@ def test_a_clean_face_is_judged_by_its_false_positives():
         token_grid=(2, 2),
     )
     assert row["false_positive_area"] == 25.0
-    assert row["truth_pixels"] == 0.0
+    assert (row["truth_pixels"], row["truth_share"]) == (0.0, 0.0)
     assert row["face_prompt_precision"] == 1.0
     assert row["face_prompt_recall"] == 0.5
     assert {"iou_face_mask", "iou_region", "precision", "recall", "boundary_f", "prompt_precision"}.isdisjoint(
@@ -114,6 +118,7 @@ def test_without_clean_labels_truth_is_taken_as_drawn():
         token_grid=(2, 2),
     )
     assert row["truth_pixels"] == 2.0
+    assert row["truth_share"] == pytest.approx(200 / 3)  # of the predicted face and the truth, three pixels
     assert row["iou_face_mask"] == 1 / 2
     assert math.isnan(row["iou_region"])
     assert row["face_prompt_precision"] == 1 / 2  # token 2 is free face, token 3 no face

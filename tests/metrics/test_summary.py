@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from s3pot.metrics.per_image import METRIC_COLUMNS, OCCLUDED_METRICS
-from s3pot.metrics.summary import summarise
+from s3pot.metrics.summary import SLICED_METRICS, summarise
 
 
 def row(
@@ -56,6 +56,21 @@ def test_every_occluded_metric_and_the_pooled_iou_are_there():
         entries = summary.metrics[(summary.metrics["scope"] == scope) & (summary.metrics["kind"] == kind)]
         assert entries["metric"].tolist() == [*OCCLUDED_METRICS, "pooled_iou"]
     assert summary.value("pooled_iou", scope="kind", kind="cup").mean == pytest.approx(0.4)
+
+
+def test_slices_are_groups_over_all_kinds():
+    rows = [
+        occluded("a", "hand", "f1", "x", 0.2, truth_share=1.0, thin_share=0.9) | {"attribute_light": "dim"},
+        occluded("b", "cup", "f2", "y", 0.6, truth_share=2.0, thin_share=0.1) | {"attribute_light": "dim"},
+        occluded("c", "cup", "f3", "z", 1.0, truth_share=30.0, thin_share=0.0) | {"attribute_light": None},
+    ]
+    summary = summarise(pd.DataFrame(rows), seed=0, replicates=20)
+    found = summary.metrics[summary.metrics["scope"] == "slice"]
+    assert set(found["metric"]) == set(SLICED_METRICS)
+    means = found[found["metric"] == "iou_face_mask"].set_index("kind")["mean"].to_dict()
+    assert means == pytest.approx(
+        {"size=small": 0.4, "size=large": 1.0, "fine=yes": 0.2, "fine=no": 0.8, "light=dim": 0.4}
+    )
 
 
 def test_pooled_and_mean_differ_when_sizes_do():

@@ -38,6 +38,7 @@ def test_means_and_differences_by_kind(results: tuple[Path, Path], capsys: pytes
     # All resampled differences of hands lie between the smallest and the largest one.
     low, high = table.loc["hands", ["low", "high"]].tolist()
     assert -0.3 - 1e-9 <= low < -0.2 < high <= -0.1 + 1e-9
+    assert table["clear"].to_dict() == {"all": False, "hands": True, "masks": True, "not hands": True}
     assert "not hands" in capsys.readouterr().out
 
 
