@@ -157,6 +157,26 @@ def cluster_bootstrap_ratio(
     return Interval(mean=estimate, low=float(low), high=float(high), n=images, level=level)
 
 
+def bootstrap_weights(
+    face_ids: npt.ArrayLike,
+    cutout_ids: npt.ArrayLike | None = None,
+    *,
+    rng: np.random.Generator,
+    replicates: int = 2000,
+) -> FloatArray:
+    """Return the weight of each image in each replicate, for a statistic that is no ratio of sums.
+
+    Args and errors as in `cluster_bootstrap_mean`.
+
+    Returns:
+        (replicates, n) float; (0, n) where there is nothing to resample.
+    """
+    images = np.asarray(face_ids).size
+    face, cutout = _codes("face_ids", face_ids, images), _codes("cutout_ids", cutout_ids, images)
+    drawn = _draw(face, cutout, np.zeros(images, dtype=np.int64), rng=rng, replicates=replicates) if images else []
+    return _weights(drawn, slice(None)) if drawn else np.empty((0, images))
+
+
 def _draw(
     face: IntArray, cutout: IntArray, stratum: IntArray, *, rng: np.random.Generator, replicates: int
 ) -> list[tuple[IntArray, IntArray]]:
