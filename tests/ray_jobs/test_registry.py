@@ -93,3 +93,23 @@ def test_the_command_line(head: Path, runs: Path, tmp_path: Path) -> None:
     refused = CliRunner().invoke(app, [*words, "chain.prefix.selector.kind=otsu"])
     assert refused.exit_code == 2
     assert "trained for another frozen prefix" in refused.output
+
+
+def test_an_alias_is_given_when_asked_for(head: Path, runs: Path, tmp_path: Path) -> None:
+    version = log_head(LogConfig(head=head, alias="candidate", runs=runs))
+    found = MlflowClient(tracking_uri=tracking_uri(runs)).get_model_version_by_alias(NAME, "candidate")
+    assert int(found.version) == int(version.version)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["chain.faces=all"], "leave out faces=all"),
+        (["chain.sam=vit_b"], "no embedded one for vit_b"),
+        (["chain.alignment=landmarks", "chain.landmarks=a.csv"], "belong to images with names"),
+    ],
+)
+def test_a_segmenter_that_cannot_be_a_model(words: list[str], message: str, runs: Path) -> None:
+    result = CliRunner().invoke(app, ["log-segmenter", f"runs={runs}", *words])
+    assert result.exit_code == 2
+    assert message in result.output
