@@ -23,8 +23,9 @@ import torch
 from torch import Tensor
 
 from ray_jobs import encode_stages
+from ray_jobs.actor_pools import PoolConfig
 from ray_jobs.encode_inputs import as_table, list_inputs
-from ray_jobs.encode_stages import ContrastActor, EncodeActor, PoolConfig, ReferenceActor, Work, open_target
+from ray_jobs.encode_stages import ContrastActor, EncodeActor, ReferenceActor, Work, open_target
 from s3pot.alignment import FaceAligner
 from s3pot.chain import ChainConfig
 from s3pot.images import write_png

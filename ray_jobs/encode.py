@@ -19,6 +19,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from ray_jobs import cluster
+from ray_jobs.actor_pools import PoolConfig
 from ray_jobs.encode_inputs import (
     Inputs,
     as_table,
@@ -28,7 +29,7 @@ from ray_jobs.encode_inputs import (
     take_inputs,
 )
 from ray_jobs.encode_plan import plan_encoding
-from ray_jobs.encode_stages import STOPPED, PoolConfig, Work, run_stages
+from ray_jobs.encode_stages import STOPPED, Work, run_stages
 from ray_jobs.job_cli import PartlyFailed, job_command, run_alone, with_absolute_paths
 from ray_jobs.progress import Progress
 from ray_jobs.run_folder import open_run

@@ -57,9 +57,9 @@ def plan_encoding(config: "EncodeConfig") -> list[str]:
         done = open_store(config.store).rows(["status"])["id"] if store_exists(config.store) else pd.Series(dtype=str)
         todo = items[~items["id"].map(str).isin(done)]
         lines = [
-            f"{len(items):,} images ({_size(items)} to read), {len(items) - len(todo):,} of them in the store already"
+            f"{len(items):,} images ({size_of(items)} to read), {len(items) - len(todo):,} of them in the store already"
         ]
-        return lines + (_cost(len(todo), probe(config, _spread(todo)), config) if len(todo) else [])
+        return lines + (_cost(len(todo), probe(config, spread(todo)), config) if len(todo) else [])
     except (ImageError, ConfigError, StoreError, WeightsError, OSError) as error:
         return [f"no estimate: {error}"]
 
@@ -104,29 +104,31 @@ def _cost(images: int, probed: Probe, config: "EncodeConfig") -> list[str]:
     what = f"{device} with {torch.get_num_threads()} threads" if device == "cpu" else device
     failed = f", {probed.failed} failed" if probed.failed else ""
     return [
-        f"{images:,} to encode: {_readable(images * probed.bytes)} in the store "
-        f"({_readable(probed.bytes)} per image), {-(-images // config.batch_size):,} shards",
+        f"{images:,} to encode: {readable_size(images * probed.bytes)} in the store "
+        f"({readable_size(probed.bytes)} per image), {-(-images // config.batch_size):,} shards",
         f"about {images * probed.seconds / 3600:.3g} device-hours on {what} "
         f"(probe of {probed.images} images{failed}: {probed.seconds:.3g} s each)",
     ]
 
 
-def _spread(todo: pd.DataFrame) -> list[dict[str, Any]]:
+def spread(todo: pd.DataFrame) -> list[dict[str, Any]]:
     """Take images from all over the listing: those of one folder are alike."""
     places = np.unique(np.linspace(0, len(todo) - 1, PROBED).astype(int))
     rows: list[dict[str, Any]] = todo.iloc[places].to_dict("records")
     return rows
 
 
-def _size(items: pd.DataFrame) -> str:
+def size_of(items: pd.DataFrame) -> str:
+    """Say how many bytes the files of items are, as far as that is known without asking far away."""
     if "bytes" in items:
-        return _readable(items["bytes"].sum())
+        return readable_size(items["bytes"].sum())
     local = [path for path in items["path"] if not is_uri(path) and os.path.isfile(path)]
-    size = _readable(sum(os.path.getsize(path) for path in local))
+    size = readable_size(sum(os.path.getsize(path) for path in local))
     return size if len(local) == len(items) else f"{size} of {len(local):,} files that are here"
 
 
-def _readable(size: float) -> str:
+def readable_size(size: float) -> str:
+    """Return a number of bytes for people."""
     for unit in ("B", "kB", "MB", "GB"):
         if size < 1000:
             return f"{size:.3g} {unit}"

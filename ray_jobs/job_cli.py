@@ -9,6 +9,7 @@ Exit codes: 0 done, 1 done but something failed (the summary names it), 2 wrong 
 import dataclasses
 import logging
 import os
+import re
 import signal
 import sys
 import textwrap
@@ -46,6 +47,7 @@ def job_command(
     smoke: Mapping[str, Any],
     summary: str,
     plan: Callable[[ConfigT], list[str]] | None = None,
+    positional: str | None = None,
 ) -> Command:
     """Make the command of a job.
 
@@ -55,18 +57,20 @@ def job_command(
         smoke: dotted keys that make it tiny, for `--smoke`.
         summary: first paragraph of the help.
         plan: says in lines what the run would do and cost; `--dry-run` adds them as comments.
+        positional: key of an argument that is neither a YAML file nor `key=value`; None = there is none such.
     """
+    metavar = f"{f'[{positional.upper()}] ' if positional else ''}[FILE.yaml] [key=value ...]"
 
     def command(
         arguments: Annotated[
-            list[str] | None, typer.Argument(metavar="[FILE.yaml] [key=value ...]", help="Experiment and overrides.")
+            list[str] | None, typer.Argument(metavar=metavar, help="Experiment and overrides.")
         ] = None,
         smoke_run: Annotated[bool, typer.Option("--smoke", help="Tiny run that proves the plumbing.")] = False,
         dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved configuration and stop.")] = False,
     ) -> None:
         setup_logging()
         try:
-            config = resolve(config_class, arguments or [], smoke if smoke_run else {})
+            config = resolve(config_class, arguments or [], smoke if smoke_run else {}, positional)
             if dry_run:
                 sys.stdout.write(yaml12.dump(to_mapping(config)))
                 sys.stdout.writelines(f"# {line}\n" for line in (plan(config) if plan else []))
@@ -139,12 +143,16 @@ def _unwrapped(text: str) -> str:
     return "\n\n".join(f"\b\n{paragraph}" for paragraph in text.split("\n\n"))
 
 
-def resolve(config_class: type[ConfigT], arguments: list[str], smoke: Mapping[str, Any]) -> ConfigT:
+def resolve(
+    config_class: type[ConfigT], arguments: list[str], smoke: Mapping[str, Any], positional: str | None = None
+) -> ConfigT:
     """Merge YAML files, smoke settings and overrides, in this order, and check the result.
 
     Raises:
         ConfigError: naming every problem.
     """
+    given = [argument for argument in arguments if positional and _is_plain(argument)]
+    arguments = [argument for argument in arguments if argument not in given]
     files = [argument for argument in arguments if "=" not in argument]
     overrides = [argument for argument in arguments if "=" in argument]
     mapping: dict[str, Any] = {}
@@ -152,7 +160,18 @@ def resolve(config_class: type[ConfigT], arguments: list[str], smoke: Mapping[st
         mapping |= load_yaml(file)
     settings = [f"{key}={yaml12.dump(value, inline=True).strip()}" for key, value in smoke.items()]
     mapping = apply_overrides(mapping, [*settings, *overrides])
-    return parse(config_class, mapping, where=" ".join(arguments) or "defaults")
+    if len(given) > 1:
+        glob = f"'{Path(given[0]).parent}/*{Path(given[0]).suffix}'"
+        problem = f"one {positional} is taken, got {len(given)}: name their folder, or quote a glob, such as {glob}"
+        raise ConfigError("command line", [problem])
+    if positional and given:
+        mapping[positional] = given[0]  # as it is: YAML would make a number of the folder 2024
+    return parse(config_class, mapping, where=" ".join([*given, *arguments]) or "defaults")
+
+
+def _is_plain(argument: str) -> bool:
+    """Say whether an argument is neither a YAML file nor `key=value`; a URI with options and a path may hold a `=`."""
+    return not argument.endswith((".yaml", ".yml")) and re.match(r"[\w.]+=", argument) is None
 
 
 def key_help(config_class: type[Any]) -> str:

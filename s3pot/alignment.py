@@ -31,10 +31,12 @@ class AlignedFace:
     Attributes:
         image: (h, w, 3) uint8 RGB whose long side is the working size.
         to_original: (2, 3) affine map from pixels (x, y) of the crop to pixels of the original.
+        score: how sure it is that this is a face, in [0, 1]; 1 where nobody was asked.
     """
 
     image: UInt8[np.ndarray, "h w 3"]
     to_original: Float64[np.ndarray, "2 3"]
+    score: float = 1.0
 
 
 class FaceAligner:
@@ -134,7 +136,7 @@ def crop_face(image: UInt8[np.ndarray, "h w 3"], face: LocatedFace, size: int) -
         flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
         borderMode=cv2.BORDER_REFLECT_101,
     )
-    return AlignedFace(image=crop, to_original=to_original)
+    return AlignedFace(image=crop, to_original=to_original, score=face.score)
 
 
 def to_original_frame(
@@ -152,19 +154,47 @@ def to_original_frame(
         original_size: (height, width) of the photograph.
         outside: value where the crop does not reach.
     """
-    height, width = original_size
     values = np.ascontiguousarray(aligned, dtype=np.float32)
     if values.shape == original_size and np.allclose(to_original, [[1, 0, 0], [0, 1, 0]]):
         return values
-    # Half a crop pixel lies between the outermost pixel centres and the edge of the crop: the map goes on there, so
-    # that it does not fade out along the edges of the picture.
-    warped = cv2.warpAffine(
-        values, to_original, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-    )
-    reached = cv2.warpAffine(
-        np.ones(values.shape, dtype=np.uint8), to_original, (width, height), flags=cv2.INTER_NEAREST
-    )
-    return np.where(reached > 0, warped, np.float32(outside)).astype(np.float32)
+    found = np.zeros(original_size, dtype=np.float32)
+    if outside:
+        found += np.float32(outside)
+    rows, cols = crop_window(to_original, (values.shape[0], values.shape[1]), original_size)
+    size_xy = (cols.stop - cols.start, rows.stop - rows.start)
+    if min(size_xy) > 0:
+        # Only where the crop lies: a face is a small part of many a photograph.
+        to_window = to_original - np.array([[0.0, 0.0, cols.start], [0.0, 0.0, rows.start]])
+        # Half a crop pixel lies between the outermost pixel centres and the edge of the crop: the map goes on there, so
+        # that it does not fade out along the edges of the picture.
+        warped = cv2.warpAffine(values, to_window, size_xy, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        inside = np.ones(values.shape, dtype=np.uint8)
+        reached = cv2.warpAffine(inside, to_window, size_xy, flags=cv2.INTER_NEAREST)
+        np.copyto(found[rows, cols], warped, where=reached > 0)
+    return found
+
+
+def crop_corners(to_original: Float64[np.ndarray, "2 3"], aligned_size: tuple[int, int]) -> Float64[np.ndarray, "4 2"]:
+    """Return the corners (x, y) of a crop in the photograph, clockwise from the crop's upper left.
+
+    Args:
+        to_original: of `AlignedFace`.
+        aligned_size: (height, width) of the crop.
+    """
+    # A corner lies half a pixel outside the middle of the outermost pixel.
+    bottom, right = aligned_size[0] - 0.5, aligned_size[1] - 0.5
+    corners = np.array([[-0.5, -0.5, 1.0], [right, -0.5, 1.0], [right, bottom, 1.0], [-0.5, bottom, 1.0]])
+    return corners @ to_original.T
+
+
+def crop_window(
+    to_original: Float64[np.ndarray, "2 3"], aligned_size: tuple[int, int], original_size: tuple[int, int]
+) -> tuple[slice, slice]:
+    """Return the rows and columns of a photograph that a crop reaches, and a pixel around them."""
+    corners, last = crop_corners(to_original, aligned_size), np.array(original_size[::-1])
+    left, top = np.clip(np.floor(corners.min(axis=0)).astype(int) - 1, 0, last).tolist()
+    right, bottom = np.clip(np.ceil(corners.max(axis=0)).astype(int) + 2, 0, last).tolist()
+    return slice(top, bottom), slice(left, right)
 
 
 def _shrink(image: np.ndarray, size_xy: tuple[int, int]) -> UInt8[np.ndarray, "h w 3"]:

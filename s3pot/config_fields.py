@@ -110,7 +110,8 @@ def plain(value: Any) -> Any:
 
 
 def _describe(cls: Any, prefix: str, instance: Any) -> list[FieldHelp]:
-    hints, docs = typing.get_type_hints(cls), _attribute_docs(cls)
+    hints = typing.get_type_hints(cls)
+    docs = {name: doc for base in reversed(cls.__mro__) for name, doc in _attribute_docs(base).items()}
     rows: list[FieldHelp] = []
     for name, field in init_fields(cls).items():
         key, kind = f"{prefix}{name}", hints[name]

@@ -75,7 +75,7 @@ def read_place(place: str) -> bytes:
     """
     if not is_uri(place):
         return Path(place).read_bytes()
-    filesystem, path = _open(place)
+    filesystem, path = open_place(place)
     with filesystem.open_input_stream(path, compression=None) as stream:
         data: bytes = stream.read()
         return data
@@ -87,7 +87,7 @@ def write_place(place: str, data: bytes) -> None:
     Raises:
         OSError: if it cannot be written.
     """
-    filesystem, path = _open(place)
+    filesystem, path = open_place(place)
     try:
         stream = filesystem.open_output_stream(path, compression=None)
     except FileNotFoundError:  # object stores need no folders
@@ -103,7 +103,7 @@ def remove_place(place: str) -> None:
     Raises:
         OSError: if it cannot be removed.
     """
-    filesystem, path = _open(place)
+    filesystem, path = open_place(place)
     with contextlib.suppress(FileNotFoundError):
         filesystem.delete_file(path)
 
@@ -114,7 +114,7 @@ def copy_place(place: str, to: Path) -> None:
     Raises:
         OSError: if it cannot be read or written.
     """
-    filesystem, path = _open(place)
+    filesystem, path = open_place(place)
     with filesystem.open_input_stream(path, compression=None) as source, to.open("wb") as target:
         shutil.copyfileobj(source, target, 8 * 2**20)
 
@@ -125,7 +125,7 @@ def describe_place(place: str) -> str | None:
     Raises:
         OSError: if the file system cannot be reached.
     """
-    filesystem, path = _open(place)
+    filesystem, path = open_place(place)
     info = filesystem.get_file_info(path)
     return f"{info.size} {info.mtime_ns}" if info.is_file else None
 
@@ -136,9 +136,29 @@ def list_names(folder: str) -> set[str]:
     Raises:
         OSError: if the file system cannot be reached.
     """
-    filesystem, base = _open(folder)
+    filesystem, base = open_place(folder)
     infos = filesystem.get_file_info(fs.FileSelector(base, allow_not_found=True))
     return {info.base_name for info in infos if info.is_file}
+
+
+def open_place(place: str) -> tuple[fs.FileSystem, str]:
+    """Return the file system of a URI and the path there.
+
+    Raises:
+        OSError: if there is no such file system.
+    """
+    root, path, options = _parts(place)
+    filesystem, base = _filesystem(root, options)
+    return filesystem, base.rstrip("/") + path
+
+
+def shown_place(place: str) -> str:
+    """Return a place as it may be written down: a URI without user, password and options."""
+    if not is_uri(place):
+        return place
+    root, path, _ = _parts(place)
+    scheme, _, authority = root.partition("://")
+    return f"{scheme}://{authority.rpartition('@')[2]}{path}"
 
 
 def list_place(place: str) -> list[ListedImage] | None:
@@ -163,7 +183,7 @@ def list_place(place: str) -> list[ListedImage] | None:
     if _MAGIC.search(path):
         folder, pattern = _split_glob(path)
         return _matching(_remote(f"{root}{folder}{options}"), pattern, place)
-    filesystem, where = _open(place)
+    filesystem, where = open_place(place)
     if filesystem.get_file_info(where).type != fs.FileType.Directory:
         return None
     found = _remote(place)
@@ -180,7 +200,7 @@ def _local(folder: Path, paths: list[Path]) -> list[ListedImage]:
 
 
 def _remote(folder: str) -> list[ListedImage]:
-    filesystem, base = _open(folder)
+    filesystem, base = open_place(folder)
     infos = filesystem.get_file_info(fs.FileSelector(base, recursive=True, allow_not_found=True))
     found = []
     for info in infos:
@@ -223,12 +243,6 @@ def _parts(place: str) -> tuple[str, str, str]:
     match = _URI.fullmatch(place)
     assert match is not None
     return match["root"], match["path"], match["options"]
-
-
-def _open(place: str) -> tuple[fs.FileSystem, str]:
-    root, path, options = _parts(place)
-    filesystem, base = _filesystem(root, options)
-    return filesystem, base.rstrip("/") + path
 
 
 @lru_cache(maxsize=8)

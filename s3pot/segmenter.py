@@ -12,16 +12,17 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64, UInt8
-from torch import nn
 
-from s3pot.alignment import AlignedFace, FaceAligner, id_of_face, to_original_frame
+from s3pot.alignment import AlignedFace, FaceAligner, crop_corners, id_of_face, to_original_frame
 from s3pot.chain import ChainConfig, load_aligner, load_prefix
 from s3pot.checkpoints.reading import WeightsError
 from s3pot.embedded import weights_path
 from s3pot.head.head_file import check_prefix, load_reweighter, read_abstention_threshold
+from s3pot.head.reweighter import PromptReweighter
 from s3pot.images import read_image
 from s3pot.prediction import OcclusionPrediction, predict_occlusion
 from s3pot.prefix import FrozenPrefix, PrefixResult
@@ -73,11 +74,14 @@ class SegmentationResult:
         """Where the face crop lies: (4, 2) corners (x, y) in the photograph, clockwise from the crop's upper left."""
         if self.aligned is None or self.to_original is None:
             return None
-        height, width = self.aligned.shape[:2]
-        # A corner lies half a pixel outside the middle of the outermost pixel.
-        right, bottom = width - 0.5, height - 0.5
-        corners = np.array([[-0.5, -0.5, 1.0], [right, -0.5, 1.0], [right, bottom, 1.0], [-0.5, bottom, 1.0]])
-        return corners @ self.to_original.T
+        return crop_corners(self.to_original, (self.aligned.shape[0], self.aligned.shape[1]))
+
+
+class SeenFace(NamedTuple):
+    """What the models say of one face, in its aligned frame."""
+
+    stages: PrefixResult
+    prediction: OcclusionPrediction
 
 
 class OcclusionSegmenter:
@@ -93,7 +97,7 @@ class OcclusionSegmenter:
     def __init__(
         self,
         prefix: FrozenPrefix,
-        reweighter: nn.Module | None,
+        reweighter: PromptReweighter | None,
         aligner: FaceAligner,
         *,
         abstain_below: float = -math.inf,
@@ -152,7 +156,7 @@ class OcclusionSegmenter:
         if face is None:
             self._say_if_unknown(image_id)
             return _nothing("no_face", pixels.shape[:2])
-        return self._segment([face], image_id, pixels.shape[:2])[0]
+        return self._segment([face], _names(image_id, 1), [pixels.shape[:2]])[0]
 
     def predict_all(
         self, image: UInt8[np.ndarray, "h w 3"] | Path | str, *, image_id: str | None = None
@@ -171,36 +175,81 @@ class OcclusionSegmenter:
             ImageError, ValueError, LandmarkError: as `predict`.
         """
         pixels, image_id = _read(image, image_id)
+        faces = self._locate_all(pixels, image_id)
+        return self._segment(faces, _names(image_id, len(faces)), [pixels.shape[:2]] * len(faces))
+
+    def predict_batch(
+        self, images: Sequence[UInt8[np.ndarray, "_ _ 3"]], ids: Sequence[str] | None = None
+    ) -> list[list[SegmentationResult]]:
+        """Segment what covers each face of several photographs, whose faces run through the models together.
+
+        Args:
+            images: (H, W, 3) uint8 RGB, of any sizes.
+            ids: as `image_id` of `predict`, one per image.
+
+        Returns:
+            What `predict_all` gives for each image, up to the rounding of another batch size [design 5.3].
+
+        Raises:
+            ImageError, ValueError, LandmarkError: as `predict`.
+        """
+        given: Sequence[str | None] = ids or [None] * len(images)
+        read = [_read(image, name) for image, name in zip(images, given, strict=True)]
+        found = [self._locate_all(pixels, name) for pixels, name in read]
+        faces = [face for of_image in found for face in of_image]
+        names = [name for (_, name), some in zip(read, found, strict=True) for name in _names(name, len(some))]
+        sizes = [pixels.shape[:2] for (pixels, _), some in zip(read, found, strict=True) for _ in some]
+        results = iter(self._segment(faces, names, sizes))
+        return [[next(results) for _ in of_image] for of_image in found]
+
+    def _locate_all(self, pixels: np.ndarray, image_id: str | None) -> list[AlignedFace]:
         faces = self.aligner.align_all(pixels, self.prefix.size, image_id)
         if not faces:
             self._say_if_unknown(image_id)
-        return self._segment(faces, image_id, pixels.shape[:2])
+        return faces
 
     def _say_if_unknown(self, image_id: str | None) -> None:
         if self.aligner.landmarks is not None:
             _log.warning("%s: no row for the image %r", self.aligner.landmarks.path, image_id)
 
     def _segment(
-        self, faces: Sequence[AlignedFace], image_id: str | None, size: tuple[int, int]
+        self, faces: Sequence[AlignedFace], names: Sequence[str], sizes: Sequence[tuple[int, int]]
     ) -> list[SegmentationResult]:
-        names = [id_of_face(image_id or "image", number) for number in range(1, len(faces) + 1)]
         results = []
         for first in range(0, len(faces), _FACES_AT_ONCE):
             part = slice(first, first + _FACES_AT_ONCE)
-            stages = self.prefix.run([face.image for face in faces[part]], names[part])
-            predictions = predict_occlusion(
-                self.prefix.sam,
-                self.reweighter,
-                [stage.record() for stage in stages],
-                [stage.face_mask for stage in stages],
-            )
-            found = zip(stages, predictions, faces[part], strict=True)
-            results += [self._result(*one, size) for one in found]
+            seen = self.see(faces[part], names[part])
+            results += [self.place(*one) for one in zip(seen, faces[part], sizes[part], strict=True)]
         return results
 
-    def _result(
-        self, stages: PrefixResult, prediction: OcclusionPrediction, face: AlignedFace, size: tuple[int, int]
-    ) -> SegmentationResult:
+    def see(self, faces: Sequence[AlignedFace], names: Sequence[str]) -> list[SeenFace]:
+        """Run the models over aligned faces, all in one batch.
+
+        Args:
+            faces: of `FaceAligner`, at the working size.
+            names: their ids.
+
+        Raises:
+            ImageError: if a precomputed reference cannot be used.
+        """
+        stages = self.prefix.run([face.image for face in faces], names)
+        predictions = predict_occlusion(
+            self.prefix.sam,
+            self.reweighter,
+            [stage.record() for stage in stages],
+            [stage.face_mask for stage in stages],
+        )
+        return [SeenFace(*one) for one in zip(stages, predictions, strict=True)]
+
+    def place(self, seen: SeenFace, face: AlignedFace, size: tuple[int, int]) -> SegmentationResult:
+        """Bring what was seen of a face back into its photograph, and abstain if it is too little.
+
+        Args:
+            seen: of `see`.
+            face: its crop.
+            size: (height, width) of the photograph.
+        """
+        stages, prediction = seen
         inside = to_original_frame(stages.face_mask.astype(np.float32), face.to_original, size) > 0.5
         abstained = 0.0 < prediction.score < self.abstain_below
         probability = to_original_frame(prediction.probability, face.to_original, size)
@@ -219,6 +268,10 @@ class OcclusionSegmenter:
             occlusion_prompts=stages.occlusion_prompts.numpy(),
             face_prompts=stages.face_prompts.numpy(),
         )
+
+
+def _names(image_id: str | None, faces: int) -> list[str]:
+    return [id_of_face(image_id or "image", number) for number in range(1, faces + 1)]
 
 
 def _read(image: np.ndarray | Path | str, image_id: str | None) -> tuple[UInt8[np.ndarray, "h w 3"], str | None]:

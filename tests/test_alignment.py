@@ -267,6 +267,32 @@ class TestToOriginalFrame:
         everywhere = np.ones(face.image.shape[:2])
         np.testing.assert_allclose(to_original_frame(everywhere, face.to_original, (1000, 700)), 1.0)
 
+    @pytest.mark.parametrize(
+        "face",
+        [
+            LocatedFace(x=150.0, y=90.0, side=60.0, roll=0.4),
+            LocatedFace(x=10.0, y=190.0, side=90.0, roll=-2.0),
+            LocatedFace(x=100.0, y=100.0, side=500.0),
+            LocatedFace(x=-300.0, y=50.0, side=80.0),
+        ],
+        ids=["inside", "over a corner", "around everything", "beside the photograph"],
+    )
+    def test_a_window_of_the_photograph_is_enough(self, face: LocatedFace, rng: np.random.Generator) -> None:
+        """Against a warp of the whole frame."""
+        crop = crop_face(np.zeros((200, 300, 3), np.uint8), face, 64)
+        values = rng.random((64, 64), dtype=np.float32)
+        whole = cv2.warpAffine(
+            values, crop.to_original, (300, 200), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+        )
+        y, x = np.mgrid[:200, :300]
+        inverse = cv2.invertAffineTransform(crop.to_original)
+        there = np.stack([x, y, np.ones_like(x)], axis=-1) @ inverse.T
+        inside = ((there > -0.45) & (there < 63.45)).all(axis=-1)
+        outside = ((there < -0.55) | (there > 63.55)).any(axis=-1)
+        found = to_original_frame(values, crop.to_original, (200, 300), outside=0.25)
+        np.testing.assert_allclose(found[inside], whole[inside], atol=0.05)
+        assert (found[outside] == 0.25).all()
+
     def test_the_same_frame_is_untouched(self, rng: np.random.Generator) -> None:
         values = rng.random((20, 30))
         np.testing.assert_array_equal(to_original_frame(values, IDENTITY, (20, 30)), values.astype(np.float32))

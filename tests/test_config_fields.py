@@ -59,6 +59,23 @@ class Bare:
     x: int = 1
 
 
+@dataclass(frozen=True, kw_only=True)
+class LongTraining(Training):
+    """A training with one more key.
+
+    Attributes:
+        patience: epochs without improvement.
+    """
+
+    patience: int = 3
+
+
+def test_inherited_keys_keep_their_help() -> None:
+    by_key = {row.key: row.doc for row in describe(LongTraining)}
+    assert by_key["patience"] == "epochs without improvement."
+    assert by_key | {row.key: row.doc for row in describe(Training)} == by_key
+
+
 def test_describe_without_docstring() -> None:
     assert describe(Bare) == [FieldHelp("x", "int", "1", "")]
 

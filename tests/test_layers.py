@@ -35,6 +35,7 @@ CROSS_CUTTING = {
     "tests/test_floors.py",
     "tests/test_official_scale.py",
     "tests/test_deploy.py",
+    "tests/test_image.py",
     "tests/ray_jobs/test_job_submit.py",
     "tests/store/test_store_document.py",
     "tests/ray_jobs/test_encode_faults.py",

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from s3pot.images import ImageError, write_png
-from s3pot.places import is_uri, join_place, list_place, parent_place, read_place
+from s3pot.places import is_uri, join_place, list_place, parent_place, read_place, shown_place
 
 NAMES = ["a.png", "b/c d.jpg", "b/e.png", "b/x/f.png", "notes.txt", "b/.hidden.png"]
 IMAGES = ["a.png", "b/c d.jpg", "b/e.png", "b/x/f.png"]
@@ -95,3 +95,9 @@ def test_names_are_joined() -> None:
     assert join_place(f"s3://bucket/in{options}", "b/a.png") == f"s3://bucket/in/b/a.png{options}"
     assert parent_place(f"s3://bucket/in/m.csv{options}") == f"s3://bucket/in{options}"
     assert parent_place("/data/m.csv") == "/data"
+
+
+def test_what_is_shown_of_a_place_holds_no_secrets() -> None:
+    assert shown_place("/data/a b.png") == "/data/a b.png"
+    assert shown_place("s3://key:secret@bucket/in/a.png?endpoint_override=here:1&scheme=http") == "s3://bucket/in/a.png"
+    assert shown_place("gs://bucket/in") == "gs://bucket/in"

@@ -156,6 +156,31 @@ class TestSeveralFaces:
         np.testing.assert_array_equal(alone.face_mask, first.face_mask)
         assert alone.score == pytest.approx(first.score, abs=1e-4)
 
+    def test_a_batch_is_what_each_photograph_is_alone(
+        self, pair: OcclusionSegmenter, group: np.ndarray, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        photos = [group, np.full((300, 200, 3), 128, np.uint8), astronaut(), astronaut()[:300, 100:]]
+        alone = [pair.predict_all(photo) for photo in photos]
+        names: list[list[str]] = []
+        run = pair.prefix.run
+
+        def noted(images: list[np.ndarray], ids: list[str]) -> object:
+            names.append(list(ids))
+            return run(images, ids)
+
+        monkeypatch.setattr(pair.prefix, "run", noted)
+        together = pair.predict_batch(photos, ["a", "b", "c", "d"])
+        assert names == [["a", "a#2", "c", "c#2", "d", "d#2"]], "all faces at once"
+        assert [len(results) for results in together] == [2, 0, 2, 2]
+        for photo, mine, theirs in zip(photos, together, alone, strict=True):
+            for one, other in zip(mine, theirs, strict=True):
+                assert one.occlusion.shape == photo.shape[:2]
+                np.testing.assert_allclose(one.probability, other.probability, atol=1e-4)
+                np.testing.assert_array_equal(one.face_mask, other.face_mask)
+                assert one.score == pytest.approx(other.score, abs=1e-4)
+        assert len(pair.predict_batch(photos)) == 4, "ids are for those who need them"
+        assert pair.predict_batch([]) == []
+
     def test_without_a_face_there_is_no_result(self, pair: OcclusionSegmenter) -> None:
         assert pair.predict_all(np.full((300, 200, 3), 128, np.uint8)) == []
 

@@ -29,10 +29,20 @@ def stale_ids(store: PromptStore, items: Iterable[Mapping[str, Any]]) -> list[st
     """
     stored = store.rows(["image_sha256"])
     encoded_from = dict(zip(stored["id"], stored["image_sha256"], strict=True))
-    known = [(str(item["id"]), str(item["path"])) for item in items if str(item["id"]) in encoded_from]
+    return changed_ids(encoded_from, ((str(item["id"]), str(item["path"])) for item in items))
+
+
+def changed_ids(made_from: Mapping[str, str | None], items: Iterable[tuple[str, str]]) -> list[str]:
+    """Find images whose file holds other bytes than their result was made from; see `stale_ids`.
+
+    Args:
+        made_from: SHA-256 of the file of each id that has a result; None = it could not be read.
+        items: ids and places; those without a result are passed over.
+    """
+    known = [(name, place) for name, place in items if name in made_from]
     with ThreadPoolExecutor(_THREADS) as threads:
         now = threads.map(_hash_if_readable, [place for _, place in known])
-        return [name for (name, _), found in zip(known, now, strict=True) if found not in (None, encoded_from[name])]
+        return [name for (name, _), found in zip(known, now, strict=True) if found not in (None, made_from[name])]
 
 
 def gone_ids(store: PromptStore) -> list[str]:

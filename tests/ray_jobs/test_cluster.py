@@ -12,7 +12,8 @@ import pytest
 import ray
 
 from ray_jobs import cluster
-from ray_jobs.encode_stages import PoolConfig, Work, run_stages
+from ray_jobs.actor_pools import PoolConfig
+from ray_jobs.encode_stages import Work, run_stages
 from s3pot.chain import ChainConfig
 from s3pot.config import ConfigError
 from s3pot.embedded import LICENCE_SHOWN

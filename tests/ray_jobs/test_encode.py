@@ -15,8 +15,9 @@ from skimage.data import astronaut
 
 from analysis.report import write_report
 from ray_jobs import encode as job
+from ray_jobs.actor_pools import PoolConfig
 from ray_jobs.encode import EncodeConfig, encode
-from ray_jobs.encode_stages import ContrastActor, EncodeActor, PoolConfig, ReferenceActor, Work, run_stages
+from ray_jobs.encode_stages import ContrastActor, EncodeActor, ReferenceActor, Work, run_stages
 from ray_jobs.evaluate import EvaluateConfig, evaluate
 from ray_jobs.job_cli import PartlyFailed
 from s3pot.chain import ChainConfig

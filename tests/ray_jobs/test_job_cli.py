@@ -18,6 +18,7 @@ from ray_jobs.cli import app
 from ray_jobs.encode import EncodeConfig, encode
 from ray_jobs.job_cli import PartlyFailed, job_command, key_help, resolve, with_absolute_paths
 from s3pot.chain import ChainConfig
+from s3pot.config import ConfigError
 from s3pot.head.training import TrainingConfig
 from s3pot.store.prompt_store import PromptStore
 from tests.ray_jobs.mlflow_stand_ins import stored_runs
@@ -131,13 +132,34 @@ def test_relative_paths_become_absolute_at_every_depth(tmp_path: Path, monkeypat
     assert nested.chain.sam_checkpoint == tmp_path / "sam.pth"
 
 
+@pytest.mark.parametrize(
+    "place", ["photos/", "2024", "photos/**/*.jpg", "s3://bucket/in?endpoint_override=here:1&scheme=http", "a/b=c.jpg"]
+)
+def test_a_place_may_stand_by_itself(place: str) -> None:
+    for arguments in ([place, "training.epochs=3"], ["training.epochs=3", place]):
+        config = resolve(JobConfig, arguments, {}, "store")
+        assert (config.store, config.training.epochs) == (Path(place), 3)
+
+
+def test_a_place_beside_a_file_and_one_too_many(tmp_path: Path) -> None:
+    (tmp_path / "job.yaml").write_text("store: there\ntraining:\n  epochs: 7\n")
+    config = resolve(JobConfig, [str(tmp_path / "job.yaml"), "photos"], {}, "store")
+    assert (config.store, config.training.epochs) == (Path("photos"), 7)
+    with pytest.raises(ConfigError, match=r"one store is taken, got 3: .* such as 'photos/\*\.jpg'"):
+        resolve(JobConfig, ["photos/a.jpg", "photos/b.jpg", "photos/c.jpg"], {}, "store")
+    with pytest.raises(ConfigError, match="photos: cannot be read"):
+        resolve(JobConfig, ["photos"], {})  # of a job that knows no such argument it is a YAML file
+
+
 def test_help_names_every_key() -> None:
     text = key_help(JobConfig)
     assert "training.learning_rate" in text
     assert "where it reads" in text
 
 
-@pytest.mark.parametrize("verb", ["data composite", "encode", "train", "overfit", "sweep", "evaluate", "report"])
+@pytest.mark.parametrize(
+    "verb", ["data composite", "data screen", "encode", "train", "overfit", "sweep", "evaluate", "predict", "report"]
+)
 def test_every_verb_has_help_with_its_keys(verb: str) -> None:
     result = CliRunner().invoke(app, [*verb.split(), "--help"])
     assert result.exit_code == 0
