@@ -8,6 +8,8 @@ from typing import TextIO
 
 _BAR_EVERY, _LINE_EVERY = 0.2, 5.0
 """Seconds between two pictures of the bar, and between two lines of a log."""
+_SHORTEST = 0.5
+"""Seconds before a pace means anything: the results of a batch come all at once."""
 _WIDTH = 28
 
 
@@ -49,10 +51,13 @@ class Progress:
             self.stream.flush()
 
     def _sentence(self, now: float) -> str:
-        pace = (self.finished - 1) / max(now - self._started, 1e-3)
+        counted, seconds = f"{self.finished}/{self.total} {self.what}, {self.failed} failed", now - self._started
+        if seconds < _SHORTEST:
+            return counted
+        pace = (self.finished - 1) / seconds
         left = (self.total - self.finished) / max(pace, 1e-3)
         shown = f"{pace:.1f}/s" if pace >= 0.1 else f"{60 * pace:.1f}/min"
-        return f"{self.finished}/{self.total} {self.what}, {self.failed} failed, {shown}, {left:.0f} s left"
+        return f"{counted}, {shown}, {left:.0f} s left"
 
     def _show(self, sentence: str, last: bool) -> None:
         if not self._on_terminal:
