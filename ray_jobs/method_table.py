@@ -109,8 +109,9 @@ def _summary(evaluation: Evaluation, seed: int) -> Summary:
 def _heading(folder: Path, rows: Sequence[_Row], problems: Mapping[str, str]) -> str:
     lines = [f"# {folder.name}", ""]
     if rows:
-        counts = rows[0].summary.counts
-        lines.append(f"{counts['occluded']} occluded and {counts['clean']} clean pictures; 95 % intervals in brackets.")
+        first = rows[0]
+        occluded, clean = first.summary.counts["occluded"], (first.clean or first.summary).counts["clean"]
+        lines.append(f"{occluded} occluded and {clean} clean pictures; 95 % intervals in brackets.")
     lines += [f"- not measured: {name}: {reason}" for name, reason in problems.items()]
     return "\n".join(lines)
 
