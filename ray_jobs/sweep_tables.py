@@ -18,10 +18,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from analysis.sweep_results import image_means, paired
 from ray_jobs.run_folder import write_text
 from ray_jobs.sweep_config import NAME, Cell, CellPlan
 from ray_jobs.trial import TABLE, TrialConfig, read_result
-from s3pot.metrics.intervals import Interval, cluster_bootstrap_mean, paired_difference
+from s3pot.metrics.intervals import Interval, cluster_bootstrap_mean
 from s3pot.metrics.summary import FAILED
 from s3pot.seeding import generator
 
@@ -125,25 +126,17 @@ def per_image(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
     """Return face, cut-out and the mean over seeds of every image, by id; without images that lack a value."""
     if rows.empty:
         return pd.DataFrame(columns=["face_id", "cutout_id", "value"])
-    groups = rows.groupby("id", sort=True)
-    found = groups[["face_id", "cutout_id"]].first()
-    for name in found.columns:
-        # A photograph without face and cut-out is its own.
-        found[name] = found[name].astype(object).where(found[name].notna(), found.index).astype(str)
-    values = groups[metric].agg(lambda numbers: numbers.mean(skipna=False))
-    return found.assign(value=values.astype(float)).dropna(subset="value")
+    found = image_means(rows, metric).dropna(subset="value")
+    return found.astype({"face_id": str, "cutout_id": str})
 
 
 def _interval(images: pd.DataFrame, other: pd.DataFrame | None) -> Interval:
-    # The same draws for every cell: equal tables give equal intervals, whatever the other cells are.
+    if other is not None:
+        return paired(images, other)
+    # The same draws for every cell, and those of `paired`: equal tables give equal intervals, whatever the others are.
     rng = generator(0, "sweep", "intervals")
-    if other is None:
-        chosen = images
-        values = chosen["value"].to_numpy(float)
-        return cluster_bootstrap_mean(values, chosen["face_id"].tolist(), chosen["cutout_id"].tolist(), rng=rng)
-    chosen = images.join(other["value"].rename("other"), how="inner")
-    pair = (chosen["value"].to_numpy(float), chosen["other"].to_numpy(float))
-    return paired_difference(*pair, chosen["face_id"].tolist(), chosen["cutout_id"].tolist(), rng=rng)
+    values = images["value"].to_numpy(float)
+    return cluster_bootstrap_mean(values, images["face_id"].tolist(), images["cutout_id"].tolist(), rng=rng)
 
 
 def _typed(frame: pd.DataFrame, axes: Sequence[str]) -> pd.DataFrame:
